@@ -1,0 +1,47 @@
+"""Aligned face crops: eyes level and at a fixed place, so that a pixel means the same part of the face in every crop."""
+
+import cv2
+import numpy as np
+
+CROP_SIZE = 112
+
+# Points of MediaPipe's 478-landmark mesh that expressions hardly move, and where they sit in a unit crop: outer and inner
+# eye corners, nasion, base of the nose. The inter-ocular distance is 0.30 of the crop, so that brows and chin are inside.
+_RIGID_POINTS = (33, 133, 362, 263, 168, 2)
+_TEMPLATE = np.array([0.285 + 0.36j, 0.415 + 0.36j, 0.585 + 0.36j, 0.715 + 0.36j, 0.5 + 0.35j, 0.5 + 0.585j])
+
+
+def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Crop of one face, turned upright and scaled by a similarity transform (least squares over rigid points).
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB.
+        landmarks: ``(478, 2 or 3)`` pixel coordinates, x and y first.
+
+    Returns:
+        ``(CROP_SIZE, CROP_SIZE, 3)`` uint8 RGB; the picture's border is repeated where the crop reaches over it.
+    """
+    source = landmarks[_RIGID_POINTS, 0] + 1j * landmarks[_RIGID_POINTS, 1]
+    target = _TEMPLATE * CROP_SIZE
+    centred = source - source.mean()
+    # As complex numbers a similarity is target = turn * source + shift, and least squares has this closed form.
+    turn = np.vdot(centred, target - target.mean()) / np.vdot(centred, centred).real
+    shift = target.mean() - turn * source.mean()
+    scale = abs(turn)
+    if scale < 0.5:  # shrink by areas first: a warp samples points and would alias
+        image = cv2.resize(image, None, fx=2 * scale, fy=2 * scale, interpolation=cv2.INTER_AREA)
+        turn = turn / (2 * scale)
+    matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+    return cv2.warpAffine(
+        image, matrix, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def whole_image_crop(image: np.ndarray) -> np.ndarray:
+    """The centre square of a picture that is already a face crop, resized to ``(CROP_SIZE, CROP_SIZE, 3)`` uint8."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    interpolation = cv2.INTER_AREA if side > CROP_SIZE else cv2.INTER_CUBIC
+    return cv2.resize(square, (CROP_SIZE, CROP_SIZE), interpolation=interpolation)
