@@ -6,9 +6,9 @@ import numpy as np
 CROP_SIZE = 112
 
 # Points of MediaPipe's 478-landmark mesh that expressions hardly move, and where they sit in a unit crop: outer and inner
-# eye corners, nasion, base of the nose. The inter-ocular distance is 0.30 of the crop, so that brows and chin are inside.
+# eye corners, nasion, base of the nose. The inter-ocular distance is 0.375 of the crop, so that brows and chin are inside.
 _RIGID_POINTS = (33, 133, 362, 263, 168, 2)
-_TEMPLATE = np.array([0.285 + 0.36j, 0.415 + 0.36j, 0.585 + 0.36j, 0.715 + 0.36j, 0.5 + 0.35j, 0.5 + 0.585j])
+_TEMPLATE = np.array([0.231 + 0.38j, 0.394 + 0.38j, 0.606 + 0.38j, 0.769 + 0.38j, 0.5 + 0.3675j, 0.5 + 0.66j])
 
 
 def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
