@@ -1,12 +1,13 @@
-"""Aligned face crops: eyes level and at a fixed place, so that a pixel means the same part of the face in every crop."""
+"""Aligned face crops: eyes level and at a fixed place, so that a pixel means the same part of every face."""
 
 import cv2
 import numpy as np
 
 CROP_SIZE = 112
 
-# Points of MediaPipe's 478-landmark mesh that expressions hardly move, and where they sit in a unit crop: outer and inner
-# eye corners, nasion, base of the nose. The inter-ocular distance is 0.375 of the crop, so that brows and chin are inside.
+# Points of MediaPipe's 478-landmark mesh that expressions hardly move, and where they sit in a unit crop: outer and
+# inner eye corners, nasion, base of the nose. The inter-ocular distance is 0.375 of the crop, so that brows and chin
+# are inside.
 _RIGID_POINTS = (33, 133, 362, 263, 168, 2)
 _TEMPLATE = np.array([0.231 + 0.38j, 0.394 + 0.38j, 0.606 + 0.38j, 0.769 + 0.38j, 0.5 + 0.3675j, 0.5 + 0.66j])
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from emollm.errors import EmoLLMError
+from emollm.face import SYSTEM_LIBRARIES_SENTENCE
 
 # MediaPipe's order (ARKit names); "_neutral" is a constant output of its network.
 BLENDSHAPES: tuple[str, ...] = (
@@ -62,18 +63,13 @@ class FaceLandmarker:
             )
             self._landmarker = vision.FaceLandmarker.create_from_options(options)
         except OSError as error:
-            raise EmoLLMError(
-                "MediaPipe needs the system libraries libegl1, libgles2 and libgl1; install them with "
-                "'sudo apt-get install -y libegl1 libgles2 libgl1'."
-            ) from error
+            raise EmoLLMError(SYSTEM_LIBRARIES_SENTENCE) from error
         self._mediapipe = mediapipe
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
         """All faces of ``image`` (``(H, W, 3)`` uint8 RGB), in MediaPipe's order."""
         height, width = image.shape[:2]
-        packed = self._mediapipe.Image(
-            image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image)
-        )
+        packed = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
         result = self._landmarker.detect(packed)
         detections = []
         for points, shapes, matrix in zip(
@@ -97,7 +93,9 @@ class FaceLandmarker:
     def __enter__(self) -> FaceLandmarker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -1,0 +1,103 @@
+"""How well a face can be read in one frame: sharp, large, turned to the camera, and not hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# A frame below this is left out of the model. The score is a product of four ramps, so 0.15 means for instance one
+# side at 0.15 and the rest perfect, or two sides at 0.4.
+USABLE = 0.15
+
+# The ends of each ramp: (scores 0, scores 1).
+_SHARPNESS = (0.003, 0.015)
+_EYE_DISTANCE_PX = (8.0, 32.0)
+_YAW_DEG = (75.0, 30.0)
+_PITCH_DEG = (65.0, 30.0)
+_VISIBLE = (0.5, 0.95)
+
+# Eye centres as the mean of the two corners; right eye of the person first.
+_EYES = ((33, 133), (362, 263))
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Four scores in [0, 1]. What a hand or a mask hides is not among them: the landmarker invents those landmarks."""
+
+    sharp: float
+    large: float
+    facing: float
+    visible: float
+
+    @property
+    def score(self) -> float:
+        """The product: a frame is poor as soon as one side is."""
+        return self.sharp * self.large * self.facing * self.visible
+
+    @property
+    def weakest(self) -> str:
+        """What is wrong with a poor frame, in words."""
+        faults = {
+            "too blurred": self.sharp,
+            "too small": self.large,
+            "turned away": self.facing,
+            "partly hidden": self.visible,
+        }
+        return min(faults, key=faults.__getitem__)
+
+
+def measure(crop: np.ndarray, landmarks: np.ndarray, pose: np.ndarray, visible_share: float) -> Quality:
+    """Quality of one aligned face.
+
+    Args:
+        crop: ``(112, 112, 3)`` uint8, aligned.
+        landmarks: ``(478, 2 or 3)`` in pixels of the original picture, not of an enlarged one.
+        pose: ``(3,)`` yaw, pitch, roll in degrees. Roll costs nothing, alignment takes it out.
+        visible_share: share of the face's box inside the picture and not behind a larger face.
+    """
+    right, left = (landmarks[list(eye), :2].mean(0) for eye in _EYES)
+    yaw, pitch = abs(float(pose[0])), abs(float(pose[1]))
+    # Turning the head also shortens the distance between the eyes; that is pose, not size.
+    eye_distance = float(np.hypot(*(left - right))) / max(float(np.cos(np.radians(yaw))), 0.3)
+    return Quality(
+        sharp=_sharp(crop),
+        large=_ramp(eye_distance, _EYE_DISTANCE_PX),
+        facing=_ramp(yaw, _YAW_DEG) * _ramp(pitch, _PITCH_DEG),
+        visible=_ramp(visible_share, _VISIBLE),
+    )
+
+
+def measure_without_landmarks(crop: np.ndarray, side_px: int) -> Quality:
+    """Quality of a picture that is itself a face crop, ``side_px`` wide, in which no landmarks were found.
+
+    Pose and occlusion cannot be measured; that nothing was found is itself a sign of a hard picture, hence 0.7.
+    """
+    return Quality(
+        sharp=_sharp(crop),
+        large=_ramp(0.4 * side_px, _EYE_DISTANCE_PX),  # eyes lie about 0.4 of the width apart in a tight crop
+        facing=0.7,
+        visible=0.7,
+    )
+
+
+def sharpness(crop: np.ndarray) -> float:
+    """Variance of the Laplacian over the variance of the grey crop, so that dim or flat light is not taken for blur.
+
+    The variance of the Laplacian as a focus measure: Pech-Pacheco et al., ICPR 2000.
+    """
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    contrast = float(grey.var())
+    # A few grey levels of contrast are noise, not a face.
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var()) / max(contrast, 25.0)
+
+
+def _sharp(crop: np.ndarray) -> float:
+    # On a log scale: each step of blur divides the measure.
+    return _ramp(float(np.log(sharpness(crop) + 1e-9)), (float(np.log(_SHARPNESS[0])), float(np.log(_SHARPNESS[1]))))
+
+
+def _ramp(value: float, ends: tuple[float, float]) -> float:
+    zero, one = ends
+    return float(np.clip((value - zero) / (one - zero), 0.0, 1.0))
