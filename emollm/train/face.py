@@ -1,0 +1,245 @@
+"""Train the face tower: expressions from votes, Action Units from renders, both heads on the same frames.
+
+``python -m emollm.train.face RECIPE`` (see ``train/tiny/face.yaml``). Resumes from its last checkpoint by itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
+from sklearn.metrics import accuracy_score, recall_score
+from torch import Tensor, nn
+from transformers import Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+
+from emollm.data.faces import Faces, prepare_faces
+from emollm.emotions import EXPRESSIONS, VALENCE_AROUSAL
+from emollm.face.detect import BLENDSHAPES, FaceLandmarker
+from emollm.facs import MAX_INTENSITY
+from emollm.model.configuration_emollm import FaceEncoderConfig
+from emollm.model.face_encoder import FaceEncoder
+from emollm.train.recipe import load_recipe
+from emollm.weights import fetch
+
+
+class FaceRecipe(BaseModel):
+    """Keys of a face-tower recipe; ``train/tiny/face.yaml`` explains each."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: Path
+    sources: dict[str, Path]
+    cache: Path
+    start_from: Path | None = None
+    epochs: float = 16
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    au_weight: float = 1.0
+    va_weight: float = 0.5
+    seed: int = 0
+    max_steps: int = -1
+
+
+def _mirror_order() -> list[int]:
+    """Index of each blendshape's mirror image, for horizontal flips."""
+    swap = {"Left": "Right", "Right": "Left"}
+    order = []
+    for name in BLENDSHAPES:
+        side = next((s for s in swap if name.endswith(s)), None)
+        mirrored = name.removesuffix(side) + swap[side] if side else name
+        order.append(BLENDSHAPES.index(mirrored))
+    return order
+
+
+class FaceCollator:
+    """Rows of :class:`Faces` to a batch; training batches are augmented, validation batches are not.
+
+    Augmentation: flip, rotation, zoom, shift, loss of resolution, noise, an occluding patch, the unaligned picture
+    instead of the aligned one, and blendshapes left out, so that the tower learns to read pixels alone too.
+    """
+
+    def __init__(self, faces: Faces, size: int, augment: bool, whole_share: float = 0.35, no_shapes_share: float = 0.25):
+        self.faces, self.size, self.augment = faces, size, augment
+        self.whole_share, self.no_shapes_share = whole_share, no_shapes_share
+        self.mirror = _mirror_order()
+        self.va = torch.tensor([VALENCE_AROUSAL[e] for e in EXPRESSIONS])
+
+    def __call__(self, rows: list[int]) -> dict[str, Tensor]:
+        index = np.asarray(rows)
+        aligned = torch.from_numpy(self.faces.aligned[index]).float()
+        shapes = torch.from_numpy(self.faces.blendshapes[index].copy())
+        expression = torch.from_numpy(self.faces.expression[index])
+        aus = torch.from_numpy(self.faces.aus[index])
+        pixels = aligned
+        if self.augment:
+            n = len(index)
+            use_whole = torch.rand(n) < self.whole_share
+            pixels = torch.where(use_whole[:, None, None], torch.from_numpy(self.faces.whole[index]).float(), aligned)
+            drop = torch.rand(n) < torch.where(use_whole, 0.7, self.no_shapes_share)
+            shapes[drop] = float("nan")
+            flip = torch.rand(n) < 0.5
+            pixels = torch.where(flip[:, None, None], pixels.flip(-1), pixels)
+            shapes = torch.where(flip[:, None], shapes[:, self.mirror], shapes)
+            shapes = shapes + 0.02 * torch.randn_like(shapes)
+        pixels = self._resample(pixels.unsqueeze(1))
+        grey = pixels.squeeze(1).clamp(0, 255).to(torch.uint8)
+        return {
+            "face_pixels": grey.unsqueeze(-1).expand(-1, -1, -1, 3).contiguous(),
+            "blendshapes": shapes,
+            "expression": expression,
+            "aus": aus,
+            "va": expression @ self.va,
+        }
+
+    def _resample(self, pixels: Tensor) -> Tensor:
+        """``(N, 1, 56, 56)`` -> ``(N, 1, size, size)``, with random geometry and damage when augmenting."""
+        if not self.augment:
+            return F.interpolate(pixels, size=(self.size, self.size), mode="area")
+        n = len(pixels)
+        angle = torch.empty(n).uniform_(-0.2, 0.2)
+        zoom = torch.empty(n).uniform_(0.82, 1.12)
+        shift = torch.empty(n, 2).uniform_(-0.12, 0.12)
+        cos, sin = angle.cos() * zoom, angle.sin() * zoom
+        theta = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
+        grid = F.affine_grid(theta, [n, 1, self.size, self.size], align_corners=False)
+        pixels = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+        coarse = F.interpolate(F.interpolate(pixels, scale_factor=0.5, mode="area"), size=pixels.shape[-2:], mode="bilinear")
+        pixels = torch.where((torch.rand(n) < 0.15).view(-1, 1, 1, 1), coarse, pixels)
+        noise = torch.rand(n, 1, 1, 1) * 12 * (torch.rand(n, 1, 1, 1) < 0.3)
+        pixels = pixels + noise * torch.randn_like(pixels)
+        for i in torch.nonzero(torch.rand(n) < 0.25).flatten().tolist():
+            high, wide = torch.randint(6, 20, (2,)).tolist()
+            top, left = torch.randint(0, self.size - 6, (2,)).tolist()
+            pixels[i, :, top : top + high, left : left + wide] = torch.rand(()) * 255
+        return pixels
+
+
+class FaceObjective(nn.Module):
+    """The tower with its losses; a label that is NaN costs nothing.
+
+    Expressions: cross-entropy against the vote shares (Barsoum et al. 2016). AUs: Huber loss on intensity / 5.
+    Valence and arousal: Huber loss against the votes' mean coordinates, a derived label, not a human rating.
+    """
+
+    def __init__(self, tower: FaceEncoder, au_weight: float, va_weight: float):
+        super().__init__()
+        self.tower, self.au_weight, self.va_weight = tower, au_weight, va_weight
+
+    def forward(self, face_pixels: Tensor, blendshapes: Tensor, expression: Tensor, aus: Tensor, va: Tensor) -> dict[str, Tensor]:
+        out = self.tower(face_pixels, blendshapes)
+        logits, units, coordinates = out.expression_logits, out.action_units, out.valence_arousal
+        assert logits is not None
+        assert units is not None
+        assert coordinates is not None
+        voted, coded = ~expression.isnan().any(-1), ~aus.isnan()
+        loss = logits.new_zeros(())
+        if voted.any():
+            loss = loss + F.cross_entropy(logits[voted].float(), expression[voted])
+            loss = loss + self.va_weight * F.smooth_l1_loss(coordinates[voted].float(), va[voted], beta=0.2)
+        if coded.any():
+            error = F.smooth_l1_loss(units[coded].float() / MAX_INTENSITY, aus[coded] / MAX_INTENSITY, beta=0.1)
+            loss = loss + self.au_weight * error
+        return {"loss": loss, "logits": logits.float(), "aus": units.float()}
+
+
+def face_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """WAR and UAR of the majority vote; AU mean absolute error and F1 at intensity >= 1 over frames that carry AUs."""
+    (logits, units), (expression, aus) = prediction.predictions, prediction.label_ids
+    voted, coded = ~np.isnan(expression).any(-1), ~np.isnan(aus).any(-1)
+    result = {}
+    if voted.any():
+        truth, guess = expression[voted].argmax(-1), logits[voted].argmax(-1)
+        result["war"] = float(accuracy_score(truth, guess))
+        result["uar"] = float(recall_score(truth, guess, average="macro", zero_division=0))
+    if coded.any():
+        present, claimed = aus[coded] >= 1.0, units[coded] >= 1.0
+        hits = (present & claimed).sum(0)
+        f1 = 2 * hits / np.maximum(present.sum(0) + claimed.sum(0), 1)
+        result["au_f1"] = float(f1[present.any(0)].mean())
+        result["au_mae"] = float(np.abs(aus[coded] - units[coded]).mean())
+    return result
+
+
+class _FaceTrainer(Trainer):
+    """Trainer whose evaluation batches are not augmented."""
+
+    def __init__(self, *args: Any, eval_collator: FaceCollator, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._eval_collator = eval_collator
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
+        rows = eval_dataset if eval_dataset is not None else self.eval_dataset
+        return torch.utils.data.DataLoader(rows, batch_size=256, collate_fn=self._eval_collator)
+
+
+def load_faces(recipe: FaceRecipe) -> Faces:
+    """All sources of the recipe, each prepared once and cached as ``cache/<source>.npz``."""
+    parts = []
+    for source, path in recipe.sources.items():
+        cached = recipe.cache / f"{source}.npz"
+        if not cached.exists():
+            with FaceLandmarker(fetch("face_landmarker"), max_faces=1) as landmarker:
+                prepare_faces(source, path, landmarker).save(cached)
+        parts.append(Faces.load(cached))
+    return Faces.concatenate(parts)
+
+
+def train_face(recipe: FaceRecipe) -> dict[str, float]:
+    """Train by the recipe, save the tower that did best on validation, return its validation scores."""
+    set_seed(recipe.seed)
+    faces = load_faces(recipe)
+    tower = FaceEncoder.from_pretrained(recipe.start_from) if recipe.start_from else FaceEncoder(FaceEncoderConfig())
+    size = tower.config.image_size
+    arguments = TrainingArguments(
+        output_dir=str(recipe.output / "checkpoints"),
+        num_train_epochs=recipe.epochs,
+        max_steps=recipe.max_steps,
+        per_device_train_batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        lr_scheduler_type="cosine",
+        warmup_steps=200,
+        max_grad_norm=1.0,
+        bf16=True,
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="selection",
+        label_names=["expression", "aus"],
+        remove_unused_columns=False,
+        logging_steps=50,
+        report_to=[],
+        seed=recipe.seed,
+    )
+    rows = np.arange(len(faces))
+    trainer = _FaceTrainer(
+        model=FaceObjective(tower, recipe.au_weight, recipe.va_weight),
+        args=arguments,
+        data_collator=FaceCollator(faces, size, augment=True),
+        eval_collator=FaceCollator(faces, size, augment=False),
+        train_dataset=rows[~faces.valid].tolist(),
+        eval_dataset=rows[faces.valid].tolist(),
+        compute_metrics=_with_selection,
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(arguments.output_dir) if Path(arguments.output_dir).exists() else None)
+    scores = {key.removeprefix("eval_"): value for key, value in trainer.evaluate().items()}
+    tower.save_pretrained(recipe.output)
+    return scores
+
+
+def _with_selection(prediction: EvalPrediction) -> dict[str, float]:
+    scores = face_metrics(prediction)
+    return {**scores, "selection": float(np.mean([scores[key] for key in ("war", "uar", "au_f1") if key in scores]))}
+
+
+if __name__ == "__main__":
+    print(train_face(load_recipe(FaceRecipe, sys.argv[1], sys.argv[2:])))
