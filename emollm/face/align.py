@@ -29,13 +29,23 @@ def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     turn = np.vdot(centred, target - target.mean()) / np.vdot(centred, centred).real
     shift = target.mean() - turn * source.mean()
     scale = abs(turn)
-    if scale < 0.5:  # shrink by areas first: a warp samples points and would alias
+    if scale < 0.5:  # shrink by areas first, near the face only: a warp samples points and would alias
+        image, corner = _around(image, source.mean(), 1.5 * CROP_SIZE / scale)
+        shift += turn * corner
         image = cv2.resize(image, None, fx=2 * scale, fy=2 * scale, interpolation=cv2.INTER_AREA)
         turn = turn / (2 * scale)
     matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
     return cv2.warpAffine(
         image, matrix, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+
+
+def _around(image: np.ndarray, centre: complex, reach: float) -> tuple[np.ndarray, complex]:
+    """The part of a picture within ``reach`` pixels of ``centre``, and where its upper left corner is."""
+    height, width = image.shape[:2]
+    x0, x1 = (int(np.clip(centre.real + side, 0, width)) for side in (-reach, reach))
+    y0, y1 = (int(np.clip(centre.imag + side, 0, height)) for side in (-reach, reach))
+    return image[y0:y1, x0:x1], complex(x0, y0)
 
 
 def whole_image_crop(image: np.ndarray) -> np.ndarray:

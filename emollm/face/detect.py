@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +37,8 @@ class Detection:
         box: ``(4,)`` float32, x0, y0, x1, y1: the bounds of the landmarks.
         landmarks: ``(478, 3)`` float32; z in the scale of x.
         blendshapes: ``(52,)`` float32 in [0, 1], in the order of :data:`BLENDSHAPES`.
-        pose: ``(3,)`` float32 yaw, pitch, roll in degrees; 0 is facing the camera upright.
+        pose: ``(3,)`` float32 yaw, pitch, roll in degrees; 0 is facing the camera upright. Positive is turned to the
+            right edge of the picture, looking down, and rotated counter-clockwise in the picture.
     """
 
     box: np.ndarray
@@ -61,7 +65,8 @@ class FaceLandmarker:
                 output_facial_transformation_matrixes=True,
                 num_faces=max_faces,
             )
-            self._landmarker = vision.FaceLandmarker.create_from_options(options)
+            with _native_stderr_muted():
+                self._landmarker = vision.FaceLandmarker.create_from_options(options)
         except OSError as error:
             raise EmoLLMError(SYSTEM_LIBRARIES_SENTENCE) from error
         self._mediapipe = mediapipe
@@ -97,6 +102,20 @@ class FaceLandmarker:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _native_stderr_muted() -> Iterator[None]:
+    """Swallow what MediaPipe's C++ start-up prints for its own developers; no setting turns it off."""
+    kept = os.dup(2)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
 
 
 def _pose(matrix: np.ndarray) -> np.ndarray:

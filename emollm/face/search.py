@@ -31,9 +31,14 @@ def look(landmarker: Landmarker, image: np.ndarray) -> list[Detection]:
     return merge([], [placed(face, 1 / factor) for face in landmarker(enlarge(image, factor))])
 
 
-def look_in_tiles(landmarker: Landmarker, image: np.ndarray) -> list[Detection]:
-    """Faces found in overlapping tiles, in pixels of the whole picture; each face once, the least cut one."""
+def look_in_tiles(landmarker: Landmarker, image: np.ndarray, known: list[Detection]) -> list[Detection]:
+    """``known`` faces and further ones found in overlapping tiles, in pixels of the whole picture; each face once."""
     height, width = image.shape[:2]
+    # Paint over the known faces, so that no time goes into their landmarks again.
+    image = image.copy()
+    for face in known:
+        x0, y0, x1, y1 = np.maximum(face.box, 0).astype(int)
+        image[y0:y1, x0:x1] = 127
     side = round(_TILE * max(height, width))
     found = []
     for top in _starts(height, side):
@@ -43,15 +48,21 @@ def look_in_tiles(landmarker: Landmarker, image: np.ndarray) -> list[Detection]:
                 x, y = centre(face.box) - (left, top)
                 found.append((min(x, y, side - x, side - y), face))
     found.sort(key=lambda item: -item[0])
-    return merge([], [face for _, face in found])
+    return merge(known, [face for _, face in found])
 
 
-def look_near(landmarker: Landmarker, image: np.ndarray, box: np.ndarray) -> list[Detection]:
-    """Faces around a box (x0, y0, x1, y1), in pixels of the whole picture."""
-    x0, y0, x1, y1 = box
-    x, y = centre(box)
-    reach = (0.5 + _NEAR) * max(x1 - x0, y1 - y0)
-    return _look_inside(landmarker, image, int(x - reach), int(y - reach), int(x + reach), int(y + reach))
+def look_near(
+    landmarker: Landmarker, image: np.ndarray, boxes: list[np.ndarray], known: list[Detection]
+) -> list[Detection]:
+    """``known`` faces and further ones around each box (x0, y0, x1, y1), in pixels of the whole picture."""
+    faces = known
+    for box in boxes:
+        x, y = centre(box)
+        reach = (0.5 + _NEAR) * _size(box)
+        faces = merge(
+            faces, _look_inside(landmarker, image, int(x - reach), int(y - reach), int(x + reach), int(y + reach))
+        )
+    return faces
 
 
 def merge(known: list[Detection], new: list[Detection]) -> list[Detection]:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from emollm.media.clip import Frame
 
 _GAP_S = 2.0  # a track not seen for longer is over; it may still be joined to a later one by colour
-_SEARCH_S = 2.0  # how often small faces are looked for in tiles
+_SEARCH_S = 1.0  # how often small faces are looked for in tiles
+_MANY = 3  # for more lost faces than this, tiles cost less than looking for each where it was
 _REACH = 1.0  # how far a face moves between frames at most, in face sizes ...
 _SPEED = 1.5  # ... and how much further per second of gap
 _ZOOM = 1.8  # largest change of size between two sights of a face
@@ -160,19 +161,22 @@ def _follow_people(
         found = search.look(landmarker, image)
         searched = now >= next_search_s
         if searched:
-            found = search.merge(found, search.look_in_tiles(landmarker, image))
+            found = search.look_in_tiles(landmarker, image, found)
             next_search_s = now + _SEARCH_S
         sights = _sights(frame, found)
         pairs = _assign(active, sights)
-        # A small face is seen in tiles only, so between two searches it is followed from where it was.
         matched = [track for track, _ in pairs]
-        missing = [track for track in active if track not in matched]
-        nearby = found
-        for track in missing:
-            nearby = search.merge(nearby, search.look_near(landmarker, image, track.last.box))
-        if len(nearby) > len(found):
-            sights = _sights(frame, nearby)
-            pairs = _assign(active, sights)
+        lost = [track.last.box for track in active if track not in matched]
+        if lost:
+            # A small face is not seen in the whole picture, so between two searches it is looked for where it was.
+            again = (
+                search.look_near(landmarker, image, lost, found)
+                if len(lost) <= _MANY
+                else search.look_in_tiles(landmarker, image, found)
+            )
+            if len(again) > len(found):
+                sights = _sights(frame, again)
+                pairs = _assign(active, sights)
         for track, sight in pairs:
             track.add(sight)
         taken = [sight for _, sight in pairs]
