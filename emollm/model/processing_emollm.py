@@ -1,0 +1,207 @@
+"""The processor: perception of a clip and a text with placeholders to model inputs.
+
+In the text a face is one ``<|face|>`` and a voice one ``<|audio|>`` (the chat template writes both for a video). Each
+is expanded to a time-stamped run of placeholders, one per window and three for the summary, or to words that declare
+the modality missing::
+
+    face: 0s<|face|><|face|> 1s<|face|><|face|> all<|face|><|face|><|face|>
+    voice: none
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from transformers import BatchFeature, ProcessorMixin
+
+from emollm.face.detect import BLENDSHAPES
+from emollm.face.track import FaceTrack
+from emollm.media.decode import SAMPLE_RATE
+from emollm.model.audio_encoder import CHUNK_SECONDS, PROSODY_SIZE
+from emollm.model.configuration_emollm import SUMMARY_TOKENS
+from emollm.voice.prosody import Prosody
+
+FACE_TOKEN, AUDIO_TOKEN = "<|face|>", "<|audio|>"
+THINK_TOKENS, ANSWER_TOKENS = ("<think>", "</think>"), ("<answer>", "</answer>")
+WINDOW_SECONDS = 0.5  # two tokens a second and modality ...
+MAX_WINDOWS = 64  # ... up to 32 s; the windows of longer clips are longer
+
+
+@dataclass(frozen=True)
+class ClipInputs:
+    """What the model is given of one clip and one person; a missing modality is None.
+
+    ``waveform`` is ``(N,)`` float32 mono 16 kHz and comes with ``prosody``.
+    """
+
+    duration_s: float
+    face: FaceTrack | None = None
+    waveform: np.ndarray | None = None
+    prosody: Prosody | None = None
+
+    @property
+    def window_s(self) -> float:
+        return window_seconds(self.duration_s)
+
+
+def window_seconds(duration_s: float) -> float:
+    """Length of a window: half a second, or longer where a clip would need more than ``MAX_WINDOWS``."""
+    return max(WINDOW_SECONDS, duration_s / MAX_WINDOWS)
+
+
+def face_windows(inputs: ClipInputs) -> np.ndarray:
+    """``(T,)`` index of the window of each frame, -1 for frames that are not usable."""
+    if inputs.face is None:
+        return np.zeros(0, np.int64)
+    index = np.minimum((inputs.face.times / inputs.window_s + 1e-4).astype(np.int64), MAX_WINDOWS - 1)
+    return np.where(inputs.face.usable, index, -1)
+
+
+def audio_window_count(inputs: ClipInputs) -> int:
+    if inputs.waveform is None or inputs.prosody is None:
+        return 0
+    return min(math.ceil(len(inputs.waveform) / SAMPLE_RATE / inputs.window_s - 1e-4), MAX_WINDOWS)
+
+
+def placeholder_text(name: str, token: str, windows: list[int], window_s: float, timed: bool = True) -> str:
+    """Time-stamped placeholders of one modality; ``windows`` are the indices that hold something, in order."""
+    if not windows:
+        return f"{name}: none"
+    pieces, last = [f"{name}:"], -1
+    for window in windows:
+        second = int(window * window_s + 1e-4)
+        if timed and second != last:
+            pieces.append(f" {second}s")
+            last = second
+        pieces.append(token)
+    return "".join([*pieces, " all", token * SUMMARY_TOKENS])
+
+
+class EmoLLMProcessor(ProcessorMixin):
+    """Joins the tokenizer with the speech encoder's feature extractor and the face tower's crop size.
+
+    Args:
+        feature_extractor: log-mel extractor of the audio tower (``WhisperFeatureExtractor``).
+        tokenizer: tokenizer of the language model that knows the placeholder and section tokens.
+        image_size: side of the face crops that the face tower takes.
+    """
+
+    attributes = ("feature_extractor", "tokenizer")
+    feature_extractor_class = "AutoFeatureExtractor"
+    tokenizer_class = "AutoTokenizer"
+
+    def __init__(self, feature_extractor: Any, tokenizer: Any, image_size: int = 48, chat_template: str | None = None):
+        self.image_size = image_size
+        super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
+
+    def __call__(
+        self, text: str | list[str], clips: list[ClipInputs] | None = None, padding_side: str = "left", **kwargs: Any
+    ) -> BatchFeature:
+        """Tokenize ``text`` with its placeholders expanded, and pack the media of ``clips``.
+
+        Args:
+            text: one text or a batch; every clip has one ``<|face|>``, one ``<|audio|>`` or both adjoining, in order.
+            clips: the clips of all texts, in order of appearance.
+            padding_side: left for generation, right for training.
+
+        Raises:
+            ValueError: the placeholders do not fit the clips.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        expanded = self.expand(texts, clips or [])
+        tokens = self.tokenizer(
+            expanded, padding=True, padding_side=padding_side, return_tensors="pt", add_special_tokens=False
+        )
+        media = self.pack(clips) if clips else {}
+        return BatchFeature({"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"], **media})
+
+    def expand(self, texts: list[str], clips: list[ClipInputs]) -> list[str]:
+        """Replace the single placeholders of each text by the run that its clip needs."""
+        waiting = iter(clips)
+        expanded = [self._expand_one(text, waiting) for text in texts]
+        if next(waiting, None) is not None:
+            raise ValueError("there are more clips than placeholders in the text")
+        return expanded
+
+    def _expand_one(self, text: str, clips: Iterator[ClipInputs]) -> str:
+        pieces, rest = [], text
+        while True:
+            face, audio = rest.find(FACE_TOKEN), rest.find(AUDIO_TOKEN)
+            starts = [start for start in (face, audio) if start >= 0]
+            if not starts:
+                return "".join([*pieces, rest])
+            clip = next(clips, None)
+            if clip is None:
+                raise ValueError("the text has more placeholders than there are clips")
+            start = min(starts)
+            pieces.append(rest[:start])
+            rest = rest[start:]
+            if rest.startswith(FACE_TOKEN):
+                rest = rest.removeprefix(FACE_TOKEN)
+                windows = sorted(set(face_windows(clip).tolist()) - {-1})
+                pieces.append(placeholder_text("face", FACE_TOKEN, windows, clip.window_s, clip.duration_s > 0) + "\n")
+            if rest.startswith(AUDIO_TOKEN):
+                rest = rest.removeprefix(AUDIO_TOKEN)
+                windows = list(range(audio_window_count(clip)))
+                pieces.append(placeholder_text("voice", AUDIO_TOKEN, windows, clip.window_s) + "\n")
+
+    def pack(self, clips: list[ClipInputs]) -> dict[str, torch.Tensor]:
+        """Media arrays of :class:`EmoLLMModel`, one row a clip; a modality that no clip has is left out."""
+        return {**self._pack_faces(clips), **self._pack_sounds(clips)}
+
+    def _pack_faces(self, clips: list[ClipInputs]) -> dict[str, torch.Tensor]:
+        frames = max((len(clip.face.times) for clip in clips if clip.face is not None), default=0)
+        if frames == 0:
+            return {}
+        size = self.image_size
+        pixels = np.zeros((len(clips), frames, size, size, 3), np.uint8)
+        shapes = np.full((len(clips), frames, len(BLENDSHAPES)), np.nan, np.float32)
+        window = np.full((len(clips), frames), -1, np.int64)
+        for i, clip in enumerate(clips):
+            if clip.face is not None:
+                count = len(clip.face.times)
+                pixels[i, :count] = [
+                    cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) for crop in clip.face.crops
+                ]
+                shapes[i, :count] = clip.face.blendshapes
+                window[i, :count] = face_windows(clip)
+        return {
+            "face_pixels": torch.from_numpy(pixels),
+            "face_blendshapes": torch.from_numpy(shapes),
+            "face_window": torch.from_numpy(window),
+        }
+
+    def _pack_sounds(self, clips: list[ClipInputs]) -> dict[str, torch.Tensor]:
+        counts = [audio_window_count(clip) for clip in clips]
+        if not any(counts):
+            return {}
+        seconds = np.zeros(len(clips), np.float32)
+        prosody = np.zeros((len(clips), PROSODY_SIZE), np.float32)
+        chunks: list[list[np.ndarray]] = []
+        step = int(CHUNK_SECONDS * SAMPLE_RATE)
+        for i, clip in enumerate(clips):
+            sound = clip.waveform if counts[i] and clip.waveform is not None else np.zeros(0, np.float32)
+            sound = sound[: int(MAX_WINDOWS * clip.window_s * SAMPLE_RATE)]
+            seconds[i] = len(sound) / SAMPLE_RATE
+            chunks.append([sound[start : start + step] for start in range(0, len(sound), step)])
+            if counts[i] and clip.prosody is not None:
+                prosody[i] = clip.prosody.vector()
+        flat = [chunk for item in chunks for chunk in item]
+        mel = self.feature_extractor(flat, sampling_rate=SAMPLE_RATE, return_tensors="np")["input_features"]
+        features = np.zeros((len(clips), max(map(len, chunks)), *mel.shape[1:]), np.float32)
+        done = 0
+        for i, item in enumerate(chunks):
+            features[i, : len(item)] = mel[done : done + len(item)]
+            done += len(item)
+        return {
+            "input_features": torch.from_numpy(features),
+            "audio_seconds": torch.from_numpy(seconds),
+            "audio_window_s": torch.tensor([clip.window_s for clip in clips], dtype=torch.float32),
+            "audio_prosody": torch.from_numpy(prosody),
+        }
