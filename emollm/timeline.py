@@ -155,8 +155,10 @@ def _draw_band(person: PersonReport, axes: Axes) -> None:
     for _, group in groupby(zip(person.timeline, _stretches(person)), key=lambda item: (item[0].emotion, item[1])):
         entries = [entry for entry, _ in group]
         emotion, left, width = entries[0].emotion, entries[0].start_s, entries[-1].end_s - entries[0].start_s
-        axes.barh(0.5, width, left=left, height=0.72, color=EMOTION_COLORS.get(emotion, SOFT), edgecolor="white")
-        if width / (end - start) > 0.012 * len(emotion) + 0.01:
+        share = width / (end - start)
+        color, seam = EMOTION_COLORS.get(emotion, SOFT), float(share > 0.006)  # seams would swallow shorter ones
+        axes.barh(0.5, width, left=left, height=0.72, color=color, edgecolor="white", linewidth=seam)
+        if share > 0.012 * len(emotion) + 0.01:
             axes.text(left + width / 2, 0.48, emotion, ha="center", va="center", size=10, color=INK)
 
 

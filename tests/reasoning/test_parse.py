@@ -5,7 +5,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from emollm.emotions import EMOTIONS
+from emollm.facs import ACTION_UNITS
 from emollm.reasoning.parse import Claim, ParsedAnswer, StreamSplitter, parse_answer
+from emollm.reasoning.spans import describe_time
 
 FULL = """<think>
 Observations: face 0-8 s: AU4 brow lowerer 2.5, AU15 lip corner depressor 3; face 11-19 s: AU6 cheek raiser 2, \
@@ -68,6 +70,15 @@ def test_still_image_has_no_times():
 def test_span_headings(heading, span):
     (claim,) = observed(f"{heading}: AU12 lip corner puller 4.").claims
     assert (claim.start_s, claim.end_s) == span
+
+
+@given(st.sampled_from(ACTION_UNITS), st.floats(0.5, 5), st.floats(0, 3600), st.floats(0, 3600))
+def test_what_the_grammar_writes_is_read_back(unit, intensity, one, other):
+    start, end = sorted((one, other))
+    (claim,) = observed(f"face {describe_time(start, end)}: {unit.code} {unit.name} {intensity:.1f}.").claims
+    assert claim == Claim(
+        unit.code, round(intensity, 1), pytest.approx(start, abs=0.051), pytest.approx(end, abs=0.051)
+    )
 
 
 def test_voice_before_face():
