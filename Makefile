@@ -1,0 +1,68 @@
+# Everything a newcomer runs. Each target makes what it needs first: a virtual environment in .venv, the libraries,
+# the pretrained parts (in the user's cache folder; name another one in EMOLLM_CACHE).
+
+ifndef PYTHON
+PYTHON := $(firstword $(foreach name,python3.11 python3.12 python3,$(shell \
+	$(name) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(name))))
+endif
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+PIP    := $(RUN) -m pip install --quiet --disable-pip-version-check
+CORE   := $(VENV)/.core
+DEV    := $(VENV)/.dev
+
+# The library that is loaded, and the Debian package it comes in. Only Linux builds of MediaPipe and OpenCV need them.
+LIBRARIES := libEGL.so.1:libegl1 libGLESv2.so.2:libgles2 libGL.so.1:libgl1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench train-tiny python libraries
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(CORE) ## analyse the example clip: prints the answer, writes out/demo/timeline.png
+	@$(VENV)/bin/emollm analyze example --out out/demo
+
+test: $(DEV) ## run the tests
+	@$(RUN) -m pytest
+
+lint: $(DEV) ## check style and types
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+bench: $(DEV) ## measure against the bare parts
+	@$(RUN) benchmarks/perception.py
+	@$(RUN) benchmarks/analyze.py
+
+train-tiny: $(DEV) ## train the small default model again, by the recipes in train/tiny
+	@$(VENV)/bin/emollm train face train/tiny/face.yaml
+	@$(VENV)/bin/emollm train voice train/tiny/voice.yaml
+	@$(VENV)/bin/emollm train sft train/tiny/sft.yaml
+
+# torch goes first and alone, so that no other package chooses its version.
+$(CORE): pyproject.toml | python libraries
+	@echo "1/3 Making a virtual environment in $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "2/3 Installing torch (the largest download: 0.2 GB for CPUs, several with CUDA)"
+	@$(PIP) "torch==2.13.*"
+	@echo "3/3 Installing EmoLLM and its libraries"
+	@$(PIP) --editable .
+	@touch $@
+
+$(DEV): $(CORE)
+	@echo "Installing the tools for tests and training"
+	@$(PIP) --editable ".[dev,train]"
+	@touch $@
+
+python:
+	@test -n "$(PYTHON)" || { echo "EmoLLM needs Python 3.11 or 3.12; install one of them" \
+		"(sudo apt-get install -y python3 python3-venv) or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+
+libraries: | python
+	@test "$$(uname -s)" = Linux || exit 0; \
+	for pair in $(LIBRARIES); do \
+		$(PYTHON) -c "import ctypes; ctypes.CDLL('$${pair%:*}')" 2>/dev/null || missing="$$missing $${pair#*:}"; \
+	done; \
+	test -z "$$missing" || { echo "The system libraries$$missing are missing;" \
+		"install them with: sudo apt-get install -y$$missing" >&2; exit 1; }
