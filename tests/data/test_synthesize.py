@@ -1,0 +1,142 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from emollm.data.head import Head, load_head
+from emollm.data.render import Renderer
+from emollm.data.synthesize import (
+    Expression,
+    HeadRecipe,
+    Recipe,
+    choose_aus,
+    draw_identity,
+    express,
+    load_recipe,
+    synthesize,
+)
+from emollm.errors import BadArgumentError
+from emollm.facs import AU_CODES, PROTOTYPES
+
+RECIPE = Recipe(head=HeadRecipe(), identities=4, images_per_identity=3, valid_share=0.25, size=48)
+COMMITTED = Path(__file__).parents[2] / "train" / "tiny" / "renders.yaml"
+
+
+@pytest.fixture(scope="module")
+def head(head_file: Path) -> Head:
+    return load_head(head_file, {})
+
+
+@pytest.fixture(scope="module")
+def table(head_file: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    out = synthesize(RECIPE, tmp_path_factory.mktemp("renders") / "faces.parquet", head_file, workers=2)
+    return pq.read_table(out).to_pandas()
+
+
+def test_every_row_holds_a_picture_and_all_labels(table: pd.DataFrame) -> None:
+    assert len(table) == 12
+    assert [column for column in table if column.startswith("au_")] == [f"au_{code}" for code in AU_CODES]
+    assert set(table["label_origin"]) == {"exact"}
+    assert set(table["head"]) == {"ict"}
+    for row in table.itertuples():
+        picture = Image.open(io.BytesIO(row.image))
+        assert picture.size == (48, 48)
+        assert np.asarray(picture).std() > 5
+    labels = table[[f"au_{code}" for code in AU_CODES]].to_numpy()
+    assert labels.min() >= 0
+    assert labels.max() <= 5
+    assert labels.max() > 1
+
+
+def test_people_are_disjoint_between_the_splits(table: pd.DataFrame) -> None:
+    people = table.groupby("split")["identity"].unique()
+    assert set(people["train"]) == {0, 1, 2}
+    assert set(people["valid"]) == {3}
+
+
+def test_the_seed_alone_decides_the_bytes(table: pd.DataFrame, head: Head) -> None:
+    again = draw_identity(RECIPE, 3, Renderer(head))
+    assert [row["image"] for row in again] == table[table["identity"] == 3]["image"].tolist()
+    other = draw_identity(RECIPE.model_copy(update={"seed": 1}), 3, Renderer(head))
+    assert not {row["image"] for row in again} & {row["image"] for row in other}
+    assert len({row["image"] for row in again}) == 3
+
+
+def test_labels_are_the_weights_drawn(head: Head) -> None:
+    def labels(weights: dict[str, float]) -> dict[str, float]:
+        expression = Expression(weights)
+        gap = head.lip_gap(head.pose(head.neutral, weights)) - head.lip_gap(head.neutral)
+        return expression.intensities(head, gap)
+
+    uneven = labels({"mouthSmile_L": 0.6, "mouthSmile_R": 0.2, "browInnerUp_L": 1.0, "browInnerUp_R": 1.0})
+    assert uneven["AU12"] == pytest.approx(2.0)
+    assert uneven["AU1"] == pytest.approx(5.0)
+    assert uneven["AU4"] == 0
+    assert uneven["AU25"] == pytest.approx(0.0, abs=0.3)
+    ajar, open_wide = labels({"jawOpen": 0.2}), labels({"jawOpen": 1.0})
+    assert ajar["AU26"] == pytest.approx(1.0)
+    assert 0 < ajar["AU25"] < open_wide["AU25"] <= 5
+
+
+def test_an_expression_aims_at_what_was_asked(head: Head) -> None:
+    drawn = [express(head, {"AU12": 2.5}, np.random.default_rng(seed)).intensities(head, 0.0) for seed in range(200)]
+    smiles = np.array([aus["AU12"] for aus in drawn])
+    assert smiles.mean() == pytest.approx(2.5, abs=0.1)
+    assert smiles.std() > 0.05
+    assert all(aus[code] == 0 for aus in drawn for code in ("AU1", "AU45", "AU6"))
+
+
+@given(st.integers(0, 2**32))
+def test_chosen_intensities_are_on_the_scale_and_can_be_shown_together(seed: int) -> None:
+    aus = choose_aus(np.random.default_rng(seed), 0.08, 0.5)
+    assert set(aus) <= set(AU_CODES)
+    assert all(0 < value <= 5 for value in aus.values())
+    assert not (aus.get("AU45", 0) >= 1 and "AU5" in aus)
+    assert not (aus.get("AU24", 0) >= 1 and ("AU25" in aus or "AU26" in aus))
+
+
+def test_shares_are_kept() -> None:
+    rng = np.random.default_rng(0)
+    assert all(choose_aus(rng, 1.0, 0.5) == {} for _ in range(20))
+    neutral = np.mean([choose_aus(rng, 0.3, 1.0) == {} for _ in range(2000)])
+    assert 0.27 < neutral < 0.38  # a one-AU prototype may lose that AU
+    prototypes = [{*codes, "AU45"} for codes in PROTOTYPES.values()]
+    for _ in range(100):
+        chosen = set(choose_aus(rng, 0, 1.0))
+        assert any(chosen <= codes for codes in prototypes)
+
+
+def test_the_file_says_how_it_was_made_and_never_where(table: pd.DataFrame, head_file: Path, tmp_path: Path) -> None:
+    out = synthesize(RECIPE.model_copy(update={"identities": 2}), tmp_path / "new" / "a.parquet", head_file, workers=1)
+    kept = json.loads(pq.read_schema(out).metadata[b"recipe"])
+    assert kept["seed"] == RECIPE.seed
+    assert "path" not in kept["head"]
+    assert [path.name for path in out.parent.iterdir()] == ["a.parquet"]
+
+
+def test_bad_arguments_are_one_sentence_and_leave_nothing(head_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadArgumentError, match="names no head"):
+        synthesize(RECIPE, tmp_path / "a.parquet")
+    with pytest.raises(BadArgumentError, match="no head at"):
+        synthesize(RECIPE, tmp_path / "a.parquet", tmp_path / "none.npz")
+    (tmp_path / "file").touch()
+    with pytest.raises(BadArgumentError, match="cannot write"):
+        synthesize(RECIPE, tmp_path / "file" / "a.parquet", head_file, workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_recipes_are_checked(tmp_path: Path) -> None:
+    assert load_recipe(COMMITTED).identities * load_recipe(COMMITTED).images_per_identity == 6000
+    for text, reason in (("head: {}\nsize: big", "size"), ("head: {}\ncolour: red", "colour"), ("a: [", "YAML")):
+        (tmp_path / "r.yaml").write_text(text)
+        with pytest.raises(BadArgumentError, match=reason):
+            load_recipe(tmp_path / "r.yaml")
+    with pytest.raises(BadArgumentError, match="no recipe"):
+        load_recipe(tmp_path / "none.yaml")
