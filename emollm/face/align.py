@@ -30,7 +30,7 @@ def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     shift = target.mean() - turn * source.mean()
     scale = abs(turn)
     if scale < 0.5:  # shrink by areas first, near the face only: a warp samples points and would alias
-        image, corner = _around(image, source.mean(), 1.5 * CROP_SIZE / scale)
+        image, corner = _around(image, source.mean(), 0.8 * CROP_SIZE / scale)  # 0.76 to the furthest corner
         shift += turn * corner
         image = cv2.resize(image, None, fx=2 * scale, fy=2 * scale, interpolation=cv2.INTER_AREA)
         turn = turn / (2 * scale)
