@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from emollm.errors import BadArgumentError
-from emollm.media.decode import SAMPLE_RATE, Picture, survey, video_frames
+from emollm.media.decode import Picture, survey, video_frames
 from emollm.media.guard import Limits
+from emollm.media.sound import SAMPLE_RATE
 from emollm.media.still import read_still
 from emollm.media.transcript import Segment, find_sidecar, read_subtitles, recognise
 

@@ -1,4 +1,4 @@
-"""Decoding under limits: one pass that reads the sound and measures the clip, and lazy picture frames by timestamp."""
+"""Decoding under limits: one pass that reads the sound and measures the clip, and lazy frames by timestamp."""
 
 import math
 from collections.abc import Iterator
@@ -9,24 +9,22 @@ from typing import Any
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
-from av.subtitles.stream import SubtitleStream
+from av.stream import Disposition, Stream
 from av.subtitles.subtitle import AssSubtitle
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from emollm.errors import ClipError
 from emollm.media.guard import Limits, declared_seconds, open_container
-from emollm.media.transcript import Segment, segment
+from emollm.media.sound import SAMPLE_RATE, Sound
+from emollm.media.transcript import Segment, subtitle_text
 
-SAMPLE_RATE = 16_000
 MAX_SIDE = 1280  # px, of the frames handed on
 
-_GAP_S = 0.1  # longer holes in the sound are filled with silence, so that sample / 16000 stays the clip's time
 _TIME_SLACK_S = 1e-3  # webm and mkv round timestamps to a millisecond
+_LATE_START_S = 1.0
 _MAX_PACKETS = 1_000_000
 _MAX_SUBTITLE_BYTES = 1 << 16
 
@@ -83,43 +81,48 @@ def survey(path: Path, limits: Limits) -> Survey:
     Raises ClipError if it holds neither picture nor sound, or as soon as it exceeds a limit.
     """
     found = Survey()
+    sound = Sound(path, limits)
+    frames, last_s, shown_s = 0, 0.0, 0.0
     with open_container(path, limits) as container:
-        start_s = _start(container)
-        video, audio, subtitles = _video(container), _audio(container), _subtitles(container)
-        sound = _Sound(path, limits, start_s)
         reader = _Reader(path, container)
-        frames = 0
-        for packet in reader.packets(video, audio, subtitles):
-            stream = packet.stream
-            if stream is video:
+        for packet in reader.packets():
+            stamp_s = reader.seconds(packet, packet.stream) or 0.0
+            if packet.stream is reader.video:
                 frames += 1
                 limits.check_frames(path, frames)
-                found.duration_s = max(found.duration_s, _end(packet) - start_s)
-                limits.check_seconds(path, found.duration_s)
+                limits.check_seconds(path, stamp_s)
+                if stamp_s >= last_s:
+                    last_s, shown_s = stamp_s, float((packet.duration or 0) * packet.time_base)
                 if found.picture is None:
-                    found.picture = _first_picture(reader.decode(video, packet), video)
-            elif stream is audio:
-                for frame in reader.decode(audio, packet):
-                    sound.add(frame, audio)
-            else:
-                found.subtitles += _texts(reader.decode(subtitles, packet), packet, start_s)
-        if video and found.picture is None:
-            found.picture = _first_picture(reader.decode(video, None), video)
-        if audio:
-            for frame in reader.decode(audio, None):
-                sound.add(frame, audio)
-            found.waveform = sound.waveform()
+                    found.picture = _first_picture(reader.decode(reader.video, packet), reader.video)
+            elif packet.stream is reader.audio:
+                for frame in reader.decode(reader.audio, packet):
+                    sound.add(frame, reader.seconds(frame, reader.audio))
+            elif packet.size <= _MAX_SUBTITLE_BYTES:
+                end_s = stamp_s + float((packet.duration or 0) * packet.time_base)
+                for rect in reader.decode(reader.subtitles, packet):
+                    if isinstance(rect, AssSubtitle) and (text := subtitle_text(rect.dialogue)):
+                        found.subtitles.append(Segment(stamp_s, end_s, text))
+        if reader.video and found.picture is None:
+            found.picture = _first_picture(reader.decode(reader.video, None), reader.video)
+        if reader.audio:
+            for frame in reader.decode(reader.audio, None):
+                sound.add(frame, reader.seconds(frame, reader.audio))
         declared = declared_seconds(container)
 
-    if found.picture is None and found.waveform is None:
+    found.waveform = sound.waveform()
+    if found.picture is not None:
+        # With variable frame rate a packet's own duration can overshoot; a header that covers the frame knows better.
+        end_s = last_s + shown_s
+        found.duration_s = min(end_s, declared) if declared and declared >= last_s else end_s
+    elif found.waveform is None:
         raise ClipError(f"{path} holds neither a picture nor a sound that can be decoded.")
-    if found.picture is None and video:
+    elif reader.video:
         found.warnings.append("The picture could not be decoded; only the sound is used.")
-        found.duration_s = 0.0
     if found.waveform is not None:
         found.duration_s = max(found.duration_s, len(found.waveform) / SAMPLE_RATE)
-    if reader.broken:
-        found.warnings.append(f"{reader.broken} damaged pieces of the file were skipped.")
+    if broken := reader.broken + sound.broken:
+        found.warnings.append(f"{broken} damaged pieces of the file were skipped.")
     if declared and abs(declared - found.duration_s) > max(1.0, 0.05 * declared):
         found.warnings.append(
             f"The header says {declared:.1f} s, but {found.duration_s:.1f} s were found; what was found is used."
@@ -133,16 +136,16 @@ def video_frames(path: Path, picture: Picture, limits: Limits, fps: float) -> It
     Raises ClipError as soon as more than a limit has been decoded.
     """
     with open_container(path, limits) as container:
-        start_s, video = _start(container), _video(container)
-        if video is None:
-            raise ClipError(f"{path} has changed while it was being read.")
         reader = _Reader(path, container)
-        step_s = 1 / float(video.average_rate or 25)
+        if reader.video is None:
+            raise ClipError(f"{path} has changed while it was being read.")
+        step_s = 1 / float(reader.video.average_rate or 25)
         time_s, last_cell = -step_s, -1
-        for count, frame in enumerate(reader.frames(video), start=1):
+        for count, frame in enumerate(reader.frames(reader.video), start=1):
             limits.check_frames(path, count)
-            stamp_s = _seconds(frame, video)
-            time_s = time_s + step_s if stamp_s is None else max(0.0, stamp_s - start_s)
+            limits.check_frame(path, frame.width, frame.height, frame.format)
+            stamp_s = reader.seconds(frame, reader.video)
+            time_s = time_s + step_s if stamp_s is None else max(0.0, stamp_s)
             limits.check_seconds(path, time_s)
             cell = math.floor((time_s + _TIME_SLACK_S) * fps)
             if cell > last_cell:
@@ -155,22 +158,40 @@ class _Reader:
 
     def __init__(self, path: Path, container: InputContainer):
         self.path, self.container = path, container
+        # A cover picture in a sound file is a video stream too, but not part of the clip.
+        videos = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+        self.video = next((s for s in videos if s.codec_context), None)
+        self.audio = next((s for s in container.streams.audio if s.codec_context), None)
+        self.subtitles = next((s for s in container.streams.subtitles if s.codec_context), None)
+        self.start_s = 0.0
         self.broken = 0
 
-    def packets(self, *streams: VideoStream | AudioStream | SubtitleStream | None) -> Iterator[Packet]:
-        wanted = [stream for stream in streams if stream is not None]
-        count = 0
+    def packets(self) -> Iterator[Packet]:
+        """Yield the packets of the three streams, counted against a limit; stop where the file cannot be read on."""
+        streams: list[Any] = [s for s in (self.video, self.audio, self.subtitles) if s]
+        count, started = 0, False
         try:
-            for packet in self.container.demux(wanted):
+            for packet in self.container.demux(streams):
                 count += 1
                 if count > _MAX_PACKETS:
                     raise ClipError(f"{self.path} holds more than the limit of {_MAX_PACKETS:,} packets.")
-                if packet.size:  # an empty packet would tell the decoder that the stream has ended
-                    yield packet
+                if not packet.size:  # an empty packet would tell the decoder that the stream has ended
+                    continue
+                if not started and packet.stream is not self.subtitles:
+                    started, first_s = True, self.seconds(packet, packet.stream) or 0.0
+                    # Cut from a longer recording that kept its clock. Small offsets are a stream's own late start.
+                    self.start_s = first_s if abs(first_s) > _LATE_START_S else 0.0
+                yield packet
         except av.error.FFmpegError:
             self.broken += 1
 
-    def decode(self, stream, packet: Packet | None) -> list:
+    def seconds(self, item: Packet | VideoFrame | AudioFrame, stream: Stream) -> float | None:
+        """Return when a packet or frame is due, in seconds of the clip."""
+        # By the stream's clock: a frame that comes out when the decoder is flushed carries none of its own.
+        stamp = item.pts if item.pts is not None else item.dts
+        return None if stamp is None else float(stamp * (stream.time_base or 0)) - self.start_s
+
+    def decode(self, stream: Any, packet: Packet | None) -> list:
         """Decode one packet, or with None what the decoder still holds; nothing if it is damaged."""
         try:
             return stream.decode(packet)
@@ -181,90 +202,10 @@ class _Reader:
             return []
 
     def frames(self, video: VideoStream) -> Iterator[VideoFrame]:
-        for packet in self.packets(video):
-            yield from self.decode(video, packet)
+        for packet in self.packets():
+            if packet.stream is video:
+                yield from self.decode(video, packet)
         yield from self.decode(video, None)
-
-
-class _Sound:
-    """Builds the 16 kHz mono waveform from decoded frames, on the clip's own clock."""
-
-    def __init__(self, path: Path, limits: Limits, start_s: float):
-        self.path, self.limits, self.start_s = path, limits, start_s
-        self.chunks: list[np.ndarray] = []
-        self.filled = 0  # samples at 16 kHz
-        self.decoded = 0  # samples as stored, all channels
-        self.end_s = 0.0
-        self.setup: tuple = ()
-        self.resampler: av.AudioResampler | None = None
-
-    def add(self, frame: AudioFrame, stream: AudioStream) -> None:
-        begin_s, stamp_s = self.end_s, _seconds(frame, stream)
-        if stamp_s is not None and stamp_s - self.start_s > self.end_s + _GAP_S:
-            begin_s = stamp_s - self.start_s
-        # Checked before resampling: a header may declare 1 Hz, and each sample would become 16,000.
-        self.limits.check_seconds(self.path, begin_s + frame.samples / max(frame.sample_rate, 1))
-        self.decoded += frame.samples * len(frame.layout.channels)
-        self.limits.check_audio_samples(self.path, self.decoded)
-        setup = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if begin_s > self.end_s or setup != self.setup:
-            self._flush()
-            self._append(np.zeros(max(0, round(begin_s * SAMPLE_RATE) - self.filled), np.int16))
-            # 16-bit output, because swresample only keeps a mix of channels within full scale for integer formats.
-            self.resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-            self.setup = setup
-        self.end_s = begin_s + frame.samples / frame.sample_rate
-        frame.pts = None
-        self._resample(frame)
-
-    def waveform(self) -> np.ndarray | None:
-        """Return (N,) float32 in [-1, 1], or None if the stream held no samples."""
-        self._flush()
-        if not self.decoded:
-            return None
-        return np.concatenate(self.chunks).astype(np.float32) / 32768
-
-    def _flush(self) -> None:
-        if self.resampler:
-            self._resample(None)
-            self.resampler = None
-
-    def _resample(self, frame: AudioFrame | None) -> None:
-        assert self.resampler
-        for piece in self.resampler.resample(frame):
-            self._append(piece.to_ndarray()[0])
-
-    def _append(self, samples: np.ndarray) -> None:
-        self.chunks.append(samples)
-        self.filled += len(samples)
-
-
-def _start(container: InputContainer) -> float:
-    return (container.start_time or 0) / av.time_base
-
-
-def _seconds(frame: VideoFrame | AudioFrame, stream: VideoStream | AudioStream) -> float | None:
-    # The stream's clock: a frame that comes out as the decoder is flushed carries none of its own.
-    return None if frame.pts is None else float(frame.pts * (stream.time_base or 0))
-
-
-def _end(packet: Packet) -> float:
-    stamp = packet.pts if packet.pts is not None else packet.dts
-    return float(((stamp or 0) + (packet.duration or 0)) * packet.time_base)
-
-
-def _video(container: InputContainer) -> VideoStream | None:
-    # A cover picture in a sound file is a video stream too, but not part of the clip.
-    streams = (s for s in container.streams.video if s.codec_context and not s.disposition & Disposition.attached_pic)
-    return next(streams, None)
-
-
-def _audio(container: InputContainer) -> AudioStream | None:
-    return next((s for s in container.streams.audio if s.codec_context), None)
-
-
-def _subtitles(container: InputContainer) -> SubtitleStream | None:
-    return next((s for s in container.streams.subtitles if s.codec_context), None)
 
 
 def _first_picture(frames: list[VideoFrame], video: VideoStream) -> Picture | None:
@@ -272,12 +213,3 @@ def _first_picture(frames: list[VideoFrame], video: VideoStream) -> Picture | No
         return None
     aspect = float(video.sample_aspect_ratio or 1)
     return Picture.of(frames[0], aspect if 0.25 <= aspect <= 4 else 1.0)
-
-
-def _texts(rects: list, packet: Packet, start_s: float) -> list[Segment]:
-    if packet.pts is None or packet.size > _MAX_SUBTITLE_BYTES:
-        return []
-    begin_s = float(packet.pts * packet.time_base) - start_s
-    texts = [r.dialogue.decode("utf-8", "replace") for r in rects if isinstance(r, AssSubtitle)]
-    segments = [segment(begin_s, _end(packet) - start_s, text) for text in texts]
-    return [s for s in segments if s.text]

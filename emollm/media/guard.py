@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.video.format import VideoFormat
 
 from emollm.errors import ClipError
 
@@ -45,9 +46,20 @@ class Limits:
         if samples > self.audio_samples:
             raise ClipError(f"{name} holds more than the limit of {self.audio_samples:,} sound samples.")
 
-    def check_pixels(self, name: object, width: int, height: int, limit: int) -> None:
-        if width * height > limit:
-            raise ClipError(f"{name} has {width} x {height} pixels, over the limit of {limit / 1e6:.0f} million.")
+    def check_image(self, name: object, width: int, height: int) -> None:
+        if width * height > self.image_pixels:
+            raise ClipError(
+                f"{name} has {width} x {height} pixels, over the limit of {self.image_pixels / 1e6:.0f} million."
+            )
+
+    def check_frame(self, name: object, width: int, height: int, pixel_format: VideoFormat | None) -> None:
+        # A decoder may hold 17 frames. Three bytes a pixel are enough for 8-bit colour in full and 16-bit 4:2:0.
+        bits = max(24, pixel_format.padded_bits_per_pixel) if pixel_format else 24
+        if width * height * bits > self.frame_pixels * 24:
+            raise ClipError(
+                f"{name} has frames of {width} x {height} pixels with {bits} bits each,"
+                f" over the limit of {self.frame_pixels / 1e6:.0f} million pixels with 24 bits each."
+            )
 
 
 def _duration(seconds: float) -> str:
@@ -123,4 +135,4 @@ def _check_header(path: Path, container: InputContainer, limits: Limits) -> None
     limits.check_seconds(path, declared_seconds(container) or 0.0)
     for stream in container.streams.video:
         if context := stream.codec_context:
-            limits.check_pixels(path, context.width, context.height, limits.frame_pixels)
+            limits.check_frame(path, context.width, context.height, context.format)

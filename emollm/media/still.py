@@ -38,7 +38,7 @@ def read_still(path: Path, limits: Limits) -> Still | None:
         except (OSError, ValueError, SyntaxError) as error:
             raise ClipError(f"{path} is a damaged picture.") from error
         with picture:
-            limits.check_pixels(path, *picture.size, limits.image_pixels)
+            limits.check_image(path, *picture.size)
             still = Still(_upright_rgb(path, picture))
             if getattr(picture, "n_frames", 1) > 1 and picture.format in ("PNG", "WEBP"):
                 still.warnings.append("Only the first frame of the animated picture is used.")

@@ -1,5 +1,6 @@
 """What was said and when: from a subtitle file, a subtitle track's packets, or speech recognition."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -50,16 +51,15 @@ def read_subtitles(path: Path) -> list[Segment]:
         events = pysubs2.SSAFile.from_string(_decode(data))
     except Exception as error:  # pysubs2's parsers let many kinds of error through on malformed text
         raise BadArgumentError(f"The transcript {path} is not a subtitle file (.srt or .vtt).") from error
-    segments = [segment(e.start / 1000, e.end / 1000, e.plaintext) for e in events if e.is_text]
-    segments = sorted((s for s in segments if s.text), key=lambda s: s.start_s)
+    segments = _segments((e.start / 1000, e.end / 1000, e.plaintext) for e in events if e.is_text)
     if not segments:
         raise BadArgumentError(f"The transcript {path} holds no timed text.")
     return segments
 
 
-def segment(start_s: float, end_s: float, text: str) -> Segment:
-    """Make a Segment with its text on one line."""
-    return Segment(start_s, max(start_s, end_s), " ".join(text.split()))
+def subtitle_text(dialogue: bytes) -> str:
+    """Return the text, on one line, of a subtitle as FFmpeg decodes it (ASS, with style tags)."""
+    return _one_line(pysubs2.SSAEvent(text=dialogue.decode("utf-8", "replace")).plaintext)
 
 
 def recognise(waveform: np.ndarray) -> list[Segment]:
@@ -69,8 +69,7 @@ def recognise(waveform: np.ndarray) -> list[Segment]:
     cannot be fetched.
     """
     found, _ = _whisper().transcribe(waveform, language="en", vad_filter=True, condition_on_previous_text=False)
-    segments = (segment(s.start, s.end, s.text) for s in found)
-    return [s for s in segments if s.text]
+    return _segments((s.start, s.end, s.text) for s in found)
 
 
 @lru_cache(maxsize=1)
@@ -81,6 +80,15 @@ def _whisper() -> "WhisperModel":
     from emollm import weights
 
     return WhisperModel(str(weights.fetch("whisper")), device="cpu")
+
+
+def _segments(pieces: Iterable[tuple[float, float, str]]) -> list[Segment]:
+    found = [Segment(start_s, max(start_s, end_s), _one_line(text)) for start_s, end_s, text in pieces]
+    return sorted((s for s in found if s.text), key=lambda s: s.start_s)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _decode(data: bytes) -> str:
