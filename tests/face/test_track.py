@@ -66,6 +66,22 @@ def test_two_people_crossing_keep_their_ids(
     assert (np.diff(x_of(behind)) < 0).all()
 
 
+def test_lookalikes_crossing_keep_their_ids(portrait: np.ndarray, landmarker: FaceLandmarker):
+    """In grey the mirrored portrait has the very same colours, so only the way they move tells them apart."""
+    grey = cv2.cvtColor(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    pictures = []
+    for x in np.linspace(120, 520, 15):
+        picture = PLAIN.copy()
+        for who, place in ((grey[:, ::-1].copy(), placing(640 - x, 170)), (grey, placing(x, 180, 1.1))):
+            oval = cv2.ellipse(np.zeros((260, 260), np.uint8), (130, 125), (65, 85), 0, 0, 360, 1, -1)
+            inside = cv2.warpAffine(oval, place, (WIDTH, HEIGHT)) > 0
+            picture[inside] = cv2.warpAffine(who, place, (WIDTH, HEIGHT))[inside]
+        pictures.append(picture)
+    front, behind = track_faces(frames_of(pictures), landmarker).tracks
+    assert (np.diff(x_of(front)) > 0).all()
+    assert (np.diff(x_of(behind)) < 0).all()
+
+
 @pytest.mark.parametrize(("x", "hidden"), [(150, True), (330, False), (-30, True)])
 def test_behind_another_or_over_the_border_is_less_visible(
     x: float, hidden: bool, astronaut: np.ndarray, portrait_face: Detection
