@@ -108,13 +108,13 @@ def survey(path: Path, limits: Limits) -> Survey:
         if reader.audio:
             for frame in reader.decode(reader.audio, None):
                 sound.add(frame, reader.seconds(frame, reader.audio))
-        declared = declared_seconds(container)
+        declared = (declared_seconds(container) or 0.0) - reader.start_s
 
     found.waveform = sound.waveform()
     if found.picture is not None:
         # With variable frame rate a packet's own duration can overshoot; a header that covers the frame knows better.
         end_s = last_s + shown_s
-        found.duration_s = min(end_s, declared) if declared and declared >= last_s else end_s
+        found.duration_s = min(end_s, declared) if declared >= max(last_s, 1e-3) else end_s
     elif found.waveform is None:
         raise ClipError(f"{path} holds neither a picture nor a sound that can be decoded.")
     elif reader.video:
@@ -123,7 +123,7 @@ def survey(path: Path, limits: Limits) -> Survey:
         found.duration_s = max(found.duration_s, len(found.waveform) / SAMPLE_RATE)
     if broken := reader.broken + sound.broken:
         found.warnings.append(f"{broken} damaged pieces of the file were skipped.")
-    if declared and abs(declared - found.duration_s) > max(1.0, 0.05 * declared):
+    if declared > 0 and abs(declared - found.duration_s) > max(1.0, 0.05 * declared):
         found.warnings.append(
             f"The header says {declared:.1f} s, but {found.duration_s:.1f} s were found; what was found is used."
         )
@@ -169,6 +169,8 @@ class _Reader:
     def packets(self) -> Iterator[Packet]:
         """Yield the packets of the three streams, counted against a limit; stop where the file cannot be read on."""
         streams: list[Any] = [s for s in (self.video, self.audio, self.subtitles) if s]
+        if not streams:  # PyAV would take that as "all streams"
+            return
         count, started = 0, False
         try:
             for packet in self.container.demux(streams):

@@ -212,7 +212,8 @@ def test_limits_hold_while_frames_are_decoded(tmp_path):
 
 
 def test_clock_of_a_longer_recording_starts_at_zero(tmp_path):
-    path = write_clip(tmp_path / "a.mkv", times=[7200 + t for t in SECOND], options={"bf": "0"})
+    path = write_clip(tmp_path / "a.mkv", times=[60 + t for t in SECOND], options={"bf": "0"})
     clip = read_clip(path)
     assert clip.duration_s == pytest.approx(1.0, abs=0.1)
+    assert clip.warnings == []
     assert [f.time_s for f in clip.frames(5)] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=2e-3)

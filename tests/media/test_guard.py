@@ -195,6 +195,11 @@ def test_sparse_opus_bomb(tmp_path, step):
     assert peak < 300
 
 
+def test_unknown_codec(tmp_path):
+    path = write_clip(tmp_path / "a.wav", sound=tone(0.5), audio="pcm_s16le")
+    assert "neither a picture nor a sound" in refusal(patched(path, (b"fmt ", 4, b"\x77\x77")))
+
+
 def test_absurd_sample_rate_is_not_resampled(tmp_path):
     path = write_clip(tmp_path / "a.wav", sound=tone(0.5), audio="pcm_s16le")
     patched(path, (b"fmt ", 8, struct.pack("<I", 402_701_184)))
