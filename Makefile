@@ -7,7 +7,7 @@ PYTHON := $(firstword $(foreach name,python3.11 python3.12 python3,$(shell \
 endif
 VENV   := .venv
 RUN    := $(VENV)/bin/python
-PIP    := $(RUN) -m pip install --quiet --disable-pip-version-check
+PIP    := $(RUN) -m pip install -qq --disable-pip-version-check
 CORE   := $(VENV)/.core
 DEV    := $(VENV)/.dev
 

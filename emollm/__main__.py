@@ -1,0 +1,5 @@
+"""``python -m emollm``: the command line."""
+
+from emollm.cli import main
+
+main()
