@@ -79,7 +79,7 @@ def _whisper() -> "WhisperModel":
 
     from emollm import weights
 
-    return WhisperModel(str(weights.fetch("whisper")), device="cpu")
+    return WhisperModel(str(weights.fetch("whisper")), device="cpu", compute_type="float32")
 
 
 def _segments(pieces: Iterable[tuple[float, float, str]]) -> list[Segment]:

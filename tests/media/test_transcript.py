@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from emollm import weights
 from emollm.errors import BadArgumentError
 from emollm.media import transcript
 from emollm.media.clip import Segment, read_clip
@@ -90,3 +91,10 @@ def test_recognition_without_sound(tmp_path):
     clip = read_clip(write_clip(tmp_path / "a.mp4", times=[0]), transcript="asr")
     assert clip.transcript == []
     assert any("no sound" in warning for warning in clip.warnings)
+
+
+@pytest.mark.skipif(not weights.is_cached("whisper"), reason="the recogniser's weights are not cached")
+def test_recogniser_invents_nothing_in_silence_and_tones(tmp_path):
+    sound = np.concatenate([np.zeros(48_000, np.float32), tone(1.0)])
+    clip = read_clip(write_clip(tmp_path / "a.wav", sound=sound, audio="pcm_s16le"), transcript="asr")
+    assert clip.transcript == []
