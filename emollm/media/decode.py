@@ -121,8 +121,9 @@ def survey(path: Path, limits: Limits) -> Survey:
         found.warnings.append("The picture could not be decoded; only the sound is used.")
     if found.waveform is not None:
         found.duration_s = max(found.duration_s, len(found.waveform) / SAMPLE_RATE)
+    limits.check_seconds(path, found.duration_s)
     if broken := reader.broken + sound.broken:
-        found.warnings.append(f"{broken} damaged pieces of the file were skipped.")
+        found.warnings.append(f"Damaged pieces of the file were skipped: {broken}.")
     if declared > 0 and abs(declared - found.duration_s) > max(1.0, 0.05 * declared):
         found.warnings.append(
             f"The header says {declared:.1f} s, but {found.duration_s:.1f} s were found; what was found is used."
@@ -150,7 +151,11 @@ def video_frames(path: Path, picture: Picture, limits: Limits, fps: float) -> It
             cell = math.floor((time_s + _TIME_SLACK_S) * fps)
             if cell > last_cell:
                 last_cell = cell
-                yield time_s, picture.render(frame)
+                try:
+                    image = picture.render(frame)
+                except (av.error.FFmpegError, ValueError) as error:
+                    raise ClipError(f"{path} holds frames that cannot be turned into pictures.") from error
+                yield time_s, image
 
 
 class _Reader:

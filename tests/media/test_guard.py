@@ -129,6 +129,14 @@ def test_three_real_hours_are_refused(tmp_path):
     assert "limit of 10.0 minutes" in refusal(write_clip(tmp_path / "a.mp4", times=[0, 1, 3 * 3600]))
 
 
+def test_last_frame_shown_for_eleven_minutes(tmp_path):
+    path = write_clip(tmp_path / "a.gif", times=[0, 0.1], video="gif", pix_fmt="rgb8", fps=10)
+    data = path.read_bytes()
+    at = data.rindex(b"\x21\xf9\x04") + 4  # delay of the last picture, in hundredths of a second
+    path.write_bytes(data[:at] + struct.pack("<H", 65_535) + data[at + 2 :])
+    assert "limit of 10.0 minutes" in refusal(path)
+
+
 def test_limits_name_themselves(tmp_path):
     path = write_clip(tmp_path / "a.mp4", times=SECOND, sound=tone(1.0))
     assert "limit of 10 frames" in refusal(path, limits=Limits(frames=10))
