@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from emollm.facs import AU_NAMES
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -114,6 +115,12 @@ class EmotionReport(_Part):
     engine: str
     timings_s: dict[str, float] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
+    _faces: dict[int, list[tuple[float, np.ndarray]]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def faces(self) -> dict[int, list[tuple[float, np.ndarray]]]:
+        """Aligned crops of each person with their times, for pictures. Not part of the JSON."""
+        return self._faces
 
     @property
     def action_units(self) -> pd.DataFrame:

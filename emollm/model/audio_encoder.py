@@ -20,7 +20,9 @@ def audio_tower(config: object) -> PreTrainedModel:
     return AutoModel.from_config(config)
 
 
-def pool_windows(hidden: Tensor, seconds: Tensor, window_s: Tensor, num_windows: int) -> Tensor:
+def pool_windows(
+    hidden: Tensor, seconds: Tensor, window_s: Tensor, num_windows: int, frame_rate: float = 50.0
+) -> Tensor:
     """Mean and standard deviation of encoder frames over each window of the clip.
 
     Args:
@@ -28,13 +30,12 @@ def pool_windows(hidden: Tensor, seconds: Tensor, window_s: Tensor, num_windows:
         seconds: ``(I,)`` length of the sound; frames behind it are padding.
         window_s: ``(I,)`` window length in seconds.
         num_windows: windows of the longest item.
+        frame_rate: encoder frames per second (Whisper: 50).
 
     Returns:
         ``(I, num_windows, 2 * D)``; windows behind the end are zero.
     """
-    frames = hidden.shape[1]
-    rate = frames / (CHUNK_SECONDS * max(1, round(frames / 1500))) if frames % 1500 == 0 else 50.0
-    time = (torch.arange(frames, device=hidden.device) + 0.5) / rate
+    time = (torch.arange(hidden.shape[1], device=hidden.device) + 0.5) / frame_rate
     window = (time[None] / window_s[:, None]).long()
     window = torch.where(time[None] < seconds[:, None], window, num_windows).clamp(max=num_windows)
     member = nn.functional.one_hot(window, num_windows + 1)[..., :num_windows].to(hidden.dtype)

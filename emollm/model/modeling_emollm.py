@@ -12,7 +12,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
 
 from emollm.model.adapters import TokenAdapter, summarise
-from emollm.model.audio_encoder import VoiceHead, audio_tower, pool_windows
+from emollm.model.audio_encoder import CHUNK_SECONDS, PROSODY_SIZE, VoiceHead, audio_tower, pool_windows
 from emollm.model.configuration_emollm import SUMMARY_TOKENS, EmoLLMConfig
 from emollm.model.face_encoder import FaceEncoder
 
@@ -64,7 +64,7 @@ class EmoLLMModel(EmoLLMPreTrainedModel):
             config.adapter_size,
             text_size,
         )
-        self.prosody_adapter = nn.Linear(8, text_size)
+        self.prosody_adapter = nn.Linear(PROSODY_SIZE, text_size)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
@@ -156,13 +156,13 @@ class EmoLLMModel(EmoLLMPreTrainedModel):
         items, chunks = input_features.shape[:2]
         count = torch.ceil(seconds / window_s - 1e-4).long()
         windows = max(int(count.max()), 1)
-        wanted = torch.arange(chunks, device=seconds.device)[None] * 30.0 < seconds[:, None]
+        wanted = torch.arange(chunks, device=seconds.device)[None] * CHUNK_SECONDS < seconds[:, None]
         size, frames = self.config.audio_config.d_model, self.config.audio_config.max_source_positions
         hidden = torch.zeros(items, chunks, frames, size, device=seconds.device)
         if wanted.any():
             dtype = next(self.audio_tower.parameters()).dtype
             hidden[wanted] = self.audio_tower(input_features[wanted].to(dtype)).last_hidden_state.float()
-        states = pool_windows(hidden.flatten(1, 2), seconds, window_s, windows)
+        states = pool_windows(hidden.flatten(1, 2), seconds, window_s, windows, frames / CHUNK_SECONDS)
         inside = torch.arange(windows, device=seconds.device)[None] < count[:, None]
         return torch.where(inside[..., None], states, float("nan"))
 
@@ -262,10 +262,32 @@ class EmoLLMForConditionalGeneration(EmoLLMPreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
+        face_pixels: Tensor | None = None,
+        face_blendshapes: Tensor | None = None,
+        face_window: Tensor | None = None,
+        face_states: Tensor | None = None,
+        input_features: Tensor | None = None,
+        audio_seconds: Tensor | None = None,
+        audio_window_s: Tensor | None = None,
+        audio_prosody: Tensor | None = None,
+        audio_states: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Media arguments as in :class:`EmoLLMModel`; ``labels`` with -100 where a token costs nothing."""
-        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            face_pixels=face_pixels,
+            face_blendshapes=face_blendshapes,
+            face_window=face_window,
+            face_states=face_states,
+            input_features=input_features,
+            audio_seconds=audio_seconds,
+            audio_window_s=audio_window_s,
+            audio_prosody=audio_prosody,
+            audio_states=audio_states,
+            **kwargs,
+        )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = None

@@ -11,7 +11,7 @@ the modality missing::
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from emollm.voice.prosody import Prosody
 
 FACE_TOKEN, AUDIO_TOKEN = "<|face|>", "<|audio|>"
 THINK_TOKENS, ANSWER_TOKENS = ("<think>", "</think>"), ("<answer>", "</answer>")
+_PLACEHOLDER = re.compile(f"{re.escape(FACE_TOKEN)}({re.escape(AUDIO_TOKEN)})?|{re.escape(AUDIO_TOKEN)}")
 WINDOW_SECONDS = 0.5  # two tokens a second and modality ...
 MAX_WINDOWS = 64  # ... up to 32 s; the windows of longer clips are longer
 
@@ -55,6 +56,24 @@ def window_seconds(duration_s: float) -> float:
     return max(WINDOW_SECONDS, duration_s / MAX_WINDOWS)
 
 
+@dataclass(frozen=True)
+class Placeholders:
+    """What the placeholders of one clip stand for: windows that show the face, in order, and windows of sound.
+
+    ``timed`` is False for a picture, whose only window has no time worth telling.
+    """
+
+    face: list[int]
+    audio: int
+    window_s: float = WINDOW_SECONDS
+    timed: bool = True
+
+    @classmethod
+    def of(cls, clip: ClipInputs) -> Placeholders:
+        shown = sorted(set(face_windows(clip).tolist()) - {-1})
+        return cls(shown, audio_window_count(clip), clip.window_s, clip.duration_s > 0)
+
+
 def face_windows(inputs: ClipInputs) -> np.ndarray:
     """``(T,)`` index of the window of each frame, -1 for frames that are not usable."""
     if inputs.face is None:
@@ -69,18 +88,18 @@ def audio_window_count(inputs: ClipInputs) -> int:
     return min(math.ceil(len(inputs.waveform) / SAMPLE_RATE / inputs.window_s - 1e-4), MAX_WINDOWS)
 
 
-def placeholder_text(name: str, token: str, windows: list[int], window_s: float, timed: bool = True) -> str:
-    """Time-stamped placeholders of one modality; ``windows`` are the indices that hold something, in order."""
+def _run(name: str, token: str, windows: list[int], clip: Placeholders) -> str:
+    """Time-stamped placeholders of one modality, or the words that it is missing."""
     if not windows:
-        return f"{name}: none"
+        return f"{name}: none\n"
     pieces, last = [f"{name}:"], -1
     for window in windows:
-        second = int(window * window_s + 1e-4)
-        if timed and second != last:
+        second = int(window * clip.window_s + 1e-4)
+        if clip.timed and second != last:
             pieces.append(f" {second}s")
             last = second
         pieces.append(token)
-    return "".join([*pieces, " all", token * SUMMARY_TOKENS])
+    return "".join([*pieces, " all", token * SUMMARY_TOKENS, "\n"])
 
 
 class EmoLLMProcessor(ProcessorMixin):
@@ -92,9 +111,6 @@ class EmoLLMProcessor(ProcessorMixin):
         image_size: side of the face crops that the face tower takes.
     """
 
-    attributes = ("feature_extractor", "tokenizer")
-    feature_extractor_class = "AutoFeatureExtractor"
-    tokenizer_class = "AutoTokenizer"
 
     def __init__(self, feature_extractor: Any, tokenizer: Any, image_size: int = 48, chat_template: str | None = None):
         self.image_size = image_size
@@ -114,42 +130,29 @@ class EmoLLMProcessor(ProcessorMixin):
             ValueError: the placeholders do not fit the clips.
         """
         texts = [text] if isinstance(text, str) else list(text)
-        expanded = self.expand(texts, clips or [])
+        expanded = self.expand(texts, [Placeholders.of(clip) for clip in clips or []])
         tokens = self.tokenizer(
             expanded, padding=True, padding_side=padding_side, return_tensors="pt", add_special_tokens=False
         )
         media = self.pack(clips) if clips else {}
         return BatchFeature({"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"], **media})
 
-    def expand(self, texts: list[str], clips: list[ClipInputs]) -> list[str]:
+    def expand(self, texts: list[str], clips: list[Placeholders]) -> list[str]:
         """Replace the single placeholders of each text by the run that its clip needs."""
         waiting = iter(clips)
-        expanded = [self._expand_one(text, waiting) for text in texts]
+
+        def fill(match: re.Match[str]) -> str:
+            clip = next(waiting, None)
+            if clip is None:
+                raise ValueError("the text has more placeholders than there are clips")
+            face = _run("face", FACE_TOKEN, clip.face, clip) if FACE_TOKEN in match[0] else ""
+            voice = _run("voice", AUDIO_TOKEN, list(range(clip.audio)), clip) if AUDIO_TOKEN in match[0] else ""
+            return face + voice
+
+        expanded = [_PLACEHOLDER.sub(fill, text) for text in texts]
         if next(waiting, None) is not None:
             raise ValueError("there are more clips than placeholders in the text")
         return expanded
-
-    def _expand_one(self, text: str, clips: Iterator[ClipInputs]) -> str:
-        pieces, rest = [], text
-        while True:
-            face, audio = rest.find(FACE_TOKEN), rest.find(AUDIO_TOKEN)
-            starts = [start for start in (face, audio) if start >= 0]
-            if not starts:
-                return "".join([*pieces, rest])
-            clip = next(clips, None)
-            if clip is None:
-                raise ValueError("the text has more placeholders than there are clips")
-            start = min(starts)
-            pieces.append(rest[:start])
-            rest = rest[start:]
-            if rest.startswith(FACE_TOKEN):
-                rest = rest.removeprefix(FACE_TOKEN)
-                windows = sorted(set(face_windows(clip).tolist()) - {-1})
-                pieces.append(placeholder_text("face", FACE_TOKEN, windows, clip.window_s, clip.duration_s > 0) + "\n")
-            if rest.startswith(AUDIO_TOKEN):
-                rest = rest.removeprefix(AUDIO_TOKEN)
-                windows = list(range(audio_window_count(clip)))
-                pieces.append(placeholder_text("voice", AUDIO_TOKEN, windows, clip.window_s) + "\n")
 
     def pack(self, clips: list[ClipInputs]) -> dict[str, torch.Tensor]:
         """Media arrays of :class:`EmoLLMModel`, one row a clip; a modality that no clip has is left out."""

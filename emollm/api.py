@@ -1,0 +1,255 @@
+"""The Python API: load a model, analyse clips, chat about them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from emollm.errors import BadArgumentError
+from emollm.face.track import FaceTrack
+from emollm.media.clip import read_clip
+from emollm.model.checkpoint import default_model
+from emollm.model.processing_emollm import ClipInputs
+from emollm.perceive import Perception, Stage, perceive
+from emollm.reasoning.parse import StreamSplitter, parse_answer
+from emollm.reasoning.person import person_report
+from emollm.reasoning.prompts import DEFAULT_QUESTION, Message, assistant_message, clip_message, user_message
+from emollm.report import ClipSummary, EmotionReport, PersonReport
+from emollm.serve.engine import EncodedClip, Generation, TransformersEngine
+
+ENGINES = ("auto", "transformers")
+OnText = Callable[[str, str], None]  # channel "thought" or "answer", piece of text
+
+
+class EmoLLM:
+    """A loaded model.
+
+    >>> model = EmoLLM.from_pretrained()
+    >>> report = model.analyze("clip.mp4")
+    >>> report.answer
+    """
+
+    def __init__(self, engine: TransformersEngine, name: str):
+        self.engine, self.name = engine, name
+
+    @classmethod
+    def from_pretrained(
+        cls, model: str | Path | None = None, *, engine: str = "auto", progress: bool = True
+    ) -> EmoLLM:
+        """Load the embedded default (None), a folder, or a hub id.
+
+        Raises:
+            BadArgumentError: unknown engine.
+            WeightsError: a part cannot be fetched or the folder holds no EmoLLM checkpoint.
+        """
+        if engine not in ENGINES:
+            raise BadArgumentError(f"There is no engine '{engine}'; choose one of {', '.join(ENGINES)}.")
+        if model is None:
+            return cls(TransformersEngine(default_model(progress)), "emollm-tiny")
+        return cls(TransformersEngine(Path(model)), str(model))
+
+    def analyze(
+        self,
+        clip: str | Path,
+        question: str | None = None,
+        *,
+        person: str = "main",
+        transcript: str = "auto",
+        think: bool = True,
+        face_crop: bool = False,
+        on_stage: Stage | None = None,
+        on_text: OnText | None = None,
+    ) -> EmotionReport:
+        """Analyse one clip.
+
+        Args:
+            clip: video, picture or sound file.
+            question: None asks how the person feels.
+            person: ``"main"``, ``"all"``, or the number of a person in order of prominence, from 1.
+            transcript: ``"auto"`` (sidecar file or subtitle track), ``"asr"``, ``"none"`` or a subtitle file.
+            think: reason before answering.
+            face_crop: the picture already is a crop of one face.
+            on_stage: called with stage, units done and units in all, for progress bars.
+            on_text: called with channel and text while the answer is written.
+
+        Raises:
+            ClipError: unreadable or refused clip. NothingToReadError: no face and no voice. BadArgumentError: no such
+            person, unreadable transcript.
+        """
+        started = time.perf_counter()
+        opened, perception = _perceive(clip, transcript, face_crop, on_stage)
+        perceived = time.perf_counter()
+        people: list[PersonReport] = []
+        warnings = perception.warnings
+        answers = []
+        encoding = answering = 0.0
+        said = " ".join(segment.text for segment in opened.transcript)
+        chosen = choose_people(perception, person)
+        for track in chosen:
+            begin = time.perf_counter()
+            encoded = self.engine.encode(clip_inputs(perception, track))
+            encoding += time.perf_counter() - begin
+            if on_stage:
+                on_stage("answer", len(people), len(chosen))
+            begin = time.perf_counter()
+            generation = self._answer([clip_message(question, said)], encoded, think, on_text)
+            answering += time.perf_counter() - begin
+            report, answer = self._person(perception, track, encoded, generation, warnings)
+            people.append(report)
+            answers.append(answer if len(chosen) == 1 else f"Person {report.id}: {answer}")
+        if len(perception.people) > 1 and perception.prosody is not None:
+            warnings.append("Several people are seen; the voice is taken to be that of person 1.")
+        report = EmotionReport(
+            clip=ClipSummary(
+                path=str(clip),
+                duration_s=round(opened.duration_s, 3),
+                frames_used=sum(int(track.usable.sum()) for track in chosen if track is not None),
+                has_audio=opened.has_audio,
+                transcript=said or None,
+            ),
+            people=people,
+            question=question or DEFAULT_QUESTION,
+            answer="\n".join(answers),
+            model=self.name,
+            engine=self.engine.name,
+            timings_s={
+                "perception": round(perceived - started, 3),
+                "encoding": round(encoding, 3),
+                "answer": round(answering, 3),
+                "total": round(time.perf_counter() - started, 3),
+            },
+            warnings=list(dict.fromkeys(warnings)),
+        )
+        report.faces.update({t.id: list(zip(t.times.tolist(), t.crops)) for t in chosen if t is not None})
+        return report
+
+    def chat(
+        self,
+        clip: str | Path,
+        *,
+        person: str = "main",
+        transcript: str = "auto",
+        think: bool = True,
+        face_crop: bool = False,
+        on_stage: Stage | None = None,
+    ) -> Chat:
+        """Open a conversation about one clip, which is decoded and encoded once. Errors as in :meth:`analyze`."""
+        opened, perception = _perceive(clip, transcript, face_crop, on_stage)
+        tracks = choose_people(perception, person)
+        if len(tracks) != 1:
+            raise BadArgumentError("A chat is about one person; give a number instead of 'all'.")
+        encoded = self.engine.encode(clip_inputs(perception, tracks[0]))
+        said = " ".join(segment.text for segment in opened.transcript)
+        return Chat(self.engine, encoded, said, think, perception.warnings)
+
+    def _answer(self, messages: list[Message], clip: EncodedClip, think: bool, on_text: OnText | None) -> Generation:
+        result, splitter = Generation(), StreamSplitter()
+        for piece in self.engine.stream(messages, clip, think, result):
+            if on_text:
+                for channel, text in splitter.feed(piece):
+                    on_text(channel, text)
+        if on_text:
+            for channel, text in splitter.close():
+                on_text(channel, text)
+        return result
+
+    @staticmethod
+    def _person(
+        perception: Perception,
+        track: FaceTrack | None,
+        clip: EncodedClip,
+        generation: Generation,
+        warnings: list[str],
+    ) -> tuple[PersonReport, str]:
+        parsed = parse_answer(generation.text)
+        if parsed.error:
+            warnings.append(f"The model's reply is not well formed ({parsed.error}); it is shown as written.")
+        face = clip.face_readings.numpy() if clip.face_readings is not None else None
+        voice = clip.voice_readings.numpy() if clip.voice_readings is not None else None
+        count = len(face) if face is not None else 0
+        starts = np.arange(count) * clip.placeholders.window_s
+        ends = np.minimum(starts + clip.placeholders.window_s, max(perception.clip.duration_s, 0.0))
+        report = person_report(
+            id=track.id if track is not None else 0,
+            box_share=track.box_share if track is not None else 0.0,
+            parsed=parsed,
+            distribution=generation.distribution,
+            windows=np.stack([starts, np.maximum(ends, starts)], axis=1),
+            face=face,
+            voice=voice,
+            prosody=perception.prosody if voice is not None else None,
+        )
+        return report, parsed.answer if parsed.answer is not None else generation.text.strip()
+
+
+class Chat:
+    """A conversation about one encoded clip.
+
+    Attributes:
+        thought: what the model thought before its last answer, empty when it did not think.
+        warnings: sentences about the clip.
+    """
+
+    def __init__(self, engine: TransformersEngine, clip: EncodedClip, said: str, think: bool, warnings: list[str]):
+        self._engine, self._clip, self._said, self._think = engine, clip, said, think
+        self._messages: list[Message] = []
+        self.thought = ""
+        self.warnings = warnings
+
+    def ask(self, question: str) -> Iterator[str]:
+        """Yield the answer piece by piece. The turn joins the conversation once it has been read to its end."""
+        turn = user_message(question) if self._messages else clip_message(question, self._said)
+        splitter, answer, self.thought = StreamSplitter(), "", ""
+        for piece in self._engine.stream([*self._messages, turn], self._clip, self._think):
+            for channel, text in splitter.feed(piece):
+                if channel == "answer":
+                    answer += text
+                    yield text
+                else:
+                    self.thought += text
+        for channel, text in splitter.close():
+            if channel == "answer":
+                answer += text
+                yield text
+        self._messages += [turn, assistant_message(answer)]
+
+
+def _perceive(clip: str | Path, transcript: str, face_crop: bool, on_stage: Stage | None):  # type: ignore[no-untyped-def]
+    if on_stage:
+        on_stage("decode", 0, None)
+    opened = read_clip(clip, transcript=transcript)
+    return opened, perceive(opened, face_crop=face_crop, on_stage=on_stage)
+
+
+def choose_people(perception: Perception, person: str) -> list[FaceTrack | None]:
+    """The tracks that ``person`` names; ``[None]`` for a clip with a voice only.
+
+    Raises:
+        BadArgumentError: no such person.
+    """
+    if person not in ("main", "all") and not person.isdigit():
+        raise BadArgumentError(f"'{person}' is no person; say main, all, or a number from 1.")
+    people = perception.people
+    if not people:
+        return [None]
+    if person == "all":
+        return list(people)
+    number = 1 if person == "main" else int(person)
+    if not 1 <= number <= len(people):
+        seen = "1 person is" if len(people) == 1 else f"{len(people)} people are"
+        raise BadArgumentError(f"There is no person {number}; {seen} seen in the clip.")
+    return [people[number - 1]]
+
+
+def clip_inputs(perception: Perception, track: FaceTrack | None) -> ClipInputs:
+    """What the model is given of one person. The voice goes with the main person: speakers are not told apart."""
+    speaks = track is None or track.id == 1
+    return ClipInputs(
+        duration_s=perception.clip.duration_s,
+        face=track,
+        waveform=perception.waveform if speaks else None,
+        prosody=perception.prosody if speaks else None,
+    )

@@ -1,0 +1,203 @@
+"""Instruction data without clips: labelled faces and voices, encoded once, are composed into clips of tower states.
+
+A composed clip is a course of one to three faces held for some seconds, a voice, or both. Its text is written from the
+human labels of its parts and from what the towers *measure* in it, so that what the model learns to claim is what
+verification will later find.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emollm.data.explain import Facts, Phase, answer, named_units, question_for, reply_to, thought
+from emollm.data.voices import Voices
+from emollm.emotions import EMOTIONS, EXPRESSIONS
+from emollm.facs import AU_CODES, MAX_INTENSITY
+from emollm.model.processing_emollm import MAX_WINDOWS, WINDOW_SECONDS
+from emollm.reasoning.prompts import assistant_message, clip_message, user_message
+
+PER_SECOND = round(1 / WINDOW_SECONDS)
+READINGS = len(AU_CODES) + len(EXPRESSIONS) + 2
+
+
+@dataclass
+class FaceStates:
+    """Face-tower states of single pictures: ``states (N, feature_size)``, majority ``label (N,)``, ``row (N,)`` ids."""
+
+    states: np.ndarray
+    label: np.ndarray
+
+    def __post_init__(self) -> None:
+        self.spread = self.states.std(0)
+        self._by_label = {e: np.flatnonzero(self.label == e) for e in EXPRESSIONS}
+
+    def pick(self, emotion: str, random: np.random.Generator) -> int:
+        return int(random.choice(self._by_label[emotion]))
+
+    def units(self, rows: list[int]) -> np.ndarray:
+        """Mean measured AU intensities ``(17,)`` of some rows."""
+        return MAX_INTENSITY * self.states[rows, -READINGS : -READINGS + len(AU_CODES)].mean(0)
+
+
+@dataclass
+class Composed:
+    """One training record: dialogue, the recipe of its clip, labels and their origin."""
+
+    messages: list[dict]
+    think: bool
+    faces: list[list[int]]  # [row of FaceStates, first window, last window] of each phase
+    voice: int | None  # row of Voices
+    windows: int
+    labels: dict
+    label_origin: dict
+    split: str
+    timed: bool
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def compose(
+    count: int,
+    faces: FaceStates,
+    voices: Voices,
+    split: str,
+    seed: int,
+    mix: dict[str, float],
+    think_share: float = 0.5,
+) -> Iterator[Composed]:
+    """Make ``count`` records.
+
+    Args:
+        faces, voices: encoded parts; of the voices those of ``split`` are used.
+        mix: weights of the tasks, keys of :data:`emollm.data.explain.QUESTIONS`.
+        think_share: share of records that think before they answer.
+    """
+    random = np.random.default_rng(seed)
+    voice_rows = np.flatnonzero(voices.split == split)
+    by_emotion = {e: voice_rows[voices.emotion[voice_rows] == e] for e in EMOTIONS}
+    tasks, weights = list(mix), np.array(list(mix.values()), float)
+    # Between natural frequency (fair to accuracy) and uniform (fair to rare emotions): square roots.
+    natural = np.sqrt([max((faces.label == e).sum(), 1) for e in EXPRESSIONS])
+    for _ in range(count):
+        task = str(random.choice(tasks, p=weights / weights.sum()))
+        think = random.random() < think_share
+        yield _compose_one(task, think, faces, voices, by_emotion, natural / natural.sum(), split, random)
+
+
+def _compose_one(
+    task: str,
+    think: bool,
+    faces: FaceStates,
+    voices: Voices,
+    by_emotion: dict[str, np.ndarray],
+    frequency: np.ndarray,
+    split: str,
+    random: np.random.Generator,
+) -> Composed:
+    spoken = {e: rows for e, rows in by_emotion.items() if len(rows)}
+    kind = str(random.choice(["image", "video", "speech", "sound"], p=[0.36, 0.24, 0.2, 0.2]))
+    kind = {"voice": "speech" if kind == "image" else kind, "change": "video"}.get(task, kind)
+    emotions = [str(e) for e in random.choice(EXPRESSIONS, size=3, p=frequency)]
+    voice, voice_emotion, windows = None, None, 1
+    if kind in ("speech", "sound"):
+        if kind == "sound":
+            voice_emotion = str(random.choice(list(spoken)))
+        else:
+            agree = emotions[0] in spoken and random.random() < 0.85
+            voice_emotion = emotions[0] if agree else str(random.choice(list(spoken)))
+        voice = int(random.choice(spoken[voice_emotion]))
+        windows = int((~np.isnan(voices.states[voice]).any(-1)).sum())
+    phases, parts = [], []
+    if kind != "sound":
+        cuts = [(0, windows - 1)]
+        if kind == "video":
+            seconds = int(random.integers(2, 24))
+            windows = min(seconds * PER_SECOND, MAX_WINDOWS)
+            cuts = _cuts(seconds, int(random.choice([1, 2, 3], p=[0.35, 0.5, 0.15])), random)
+        for emotion, (first, last) in zip(emotions, cuts):
+            if phases and phases[-1].emotion == emotion:
+                emotion = str(random.choice([e for e in EXPRESSIONS if e != emotion]))
+            row = faces.pick(emotion, random)
+            parts.append([row, first, last])
+            units = named_units(faces.units([row]))
+            phases.append(Phase(emotion, units, first // PER_SECOND, last // PER_SECOND))
+    facts = Facts("", phases, voices.prosody_of(voice).summary() if voice is not None else None, voice_emotion)
+    label = facts.face_emotion or voice_emotion or "neutral"
+    if label == "neutral" and voice_emotion:
+        label = voice_emotion  # a face at rest does not contradict a moved voice
+    facts = Facts(label, phases, facts.voice, voice_emotion, timed=kind != "image")
+    media = {"image": "image", "sound": "audio"}.get(kind, "video") if random.random() < 0.4 else "video"
+    return Composed(
+        messages=_dialogue(task, think, facts, media, random),
+        think=think,
+        faces=parts,
+        voice=voice,
+        windows=windows,
+        labels={"emotion": label, "aus": phases[0].aus if phases else {}},
+        label_origin={"emotion": "human", "aus": "pseudo"},
+        split=split,
+        timed=kind != "image",
+    )
+
+
+def _cuts(seconds: int, phases: int, random: np.random.Generator) -> list[tuple[int, int]]:
+    """First and last window of each phase, cut at whole seconds, each phase at least two seconds long."""
+    phases = max(1, min(phases, seconds // 3))
+    while True:
+        marks = [0, *sorted(int(m) for m in random.choice(range(2, max(seconds - 1, 3)), phases - 1, False)), seconds]
+        if phases == 1 or min(np.diff(marks)) >= 2:
+            return [(a * PER_SECOND, b * PER_SECOND - 1) for a, b in zip(marks, marks[1:])]
+
+
+def _dialogue(task: str, think: bool, facts: Facts, media: str, random: np.random.Generator) -> list[dict]:
+    """One question and answer, or for ``why`` a follow-up to an answer given before."""
+    if task == "why":
+        turns = [clip_message(question_for("emotion", random), media=media), assistant_message(answer(facts))]
+        turns.append(user_message(question_for("why", random)))
+    else:
+        turns = [clip_message(question_for(task, random), media=media)]
+    reply = assistant_message(reply_to(task, facts))
+    if think and task not in ("identity", "mind"):
+        reply = {"role": "assistant", "content": thought(facts) + str(reply["content"])}
+    return [*turns, reply]
+
+
+def face_course(record: Composed, faces: FaceStates, random: np.random.Generator | None = None) -> np.ndarray:
+    """States ``(windows, feature_size)`` of a composed clip's face, NaN where there is none.
+
+    Neighbouring phases blend over one window. With ``random``, states flicker a little as real frames do.
+    """
+    size = faces.states.shape[1]
+    course = np.full((record.windows, size), np.nan, np.float32)
+    for row, first, last in record.faces:
+        course[first : last + 1] = faces.states[row]
+    for (_, _, end), (_, start, _) in zip(record.faces, record.faces[1:]):
+        course[end], course[start] = 0.75 * course[end] + 0.25 * course[start], 0.75 * course[start] + 0.25 * course[end]
+    if random is not None and record.faces:
+        flicker = random.normal(0, 0.15, course.shape).astype(np.float32) * faces.spread
+        flicker[:, -READINGS:] *= 0.2
+        course = course + flicker
+    return course
+
+
+def write_records(path: Path, records: Iterator[Composed]) -> int:
+    """Write JSON lines atomically; returns how many."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    count = 0
+    with partial.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(record.to_json() + "\n")
+            count += 1
+    partial.replace(path)
+    return count
+
+
+def read_records(path: Path) -> list[Composed]:
+    return [Composed(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,191 @@
+"""From parts to one checkpoint: assemble the default model, ship what was trained, merge it once in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoFeatureExtractor, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from emollm.emotions import EMOTIONS, EXPRESSIONS
+from emollm.errors import WeightsError
+from emollm.facs import ACTION_UNITS
+from emollm.model.configuration_emollm import EmoLLMConfig
+from emollm.model.face_encoder import FaceEncoder
+from emollm.model.modeling_emollm import EmoLLMForConditionalGeneration
+from emollm.model.processing_emollm import (
+    ANSWER_TOKENS,
+    AUDIO_TOKEN,
+    FACE_TOKEN,
+    THINK_TOKENS,
+    EmoLLMProcessor,
+)
+from emollm.weights import PARTS, cached_folder, fetch
+
+SHIPPED = Path(__file__).parent.parent / "checkpoints" / "tiny"
+CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
+_TRAINED = ("voice_head", "face_adapter", "audio_adapter", "prosody_adapter")
+# One pair a prosody number: the words for its high and its low end.
+_PROSODY_WORDS = (
+    ("high pitch", "low pitch"), ("varied", "flat"), ("loud", "quiet"), ("uneven", "even"), ("fast", "slow"),
+    ("many pauses", "few pauses"), ("voiced", "whisper"), ("long", "short"),
+)  # fmt: skip
+
+
+def prepare_tokenizer(tokenizer: object) -> None:
+    """Add placeholders (special) and section tags (not special, so that they stay in decoded text), and the template."""
+    tokenizer.add_special_tokens({"additional_special_tokens": [FACE_TOKEN, AUDIO_TOKEN]}, replace_extra_special_tokens=False)  # type: ignore[attr-defined]
+    tokenizer.add_tokens([*THINK_TOKENS, *ANSWER_TOKENS])  # type: ignore[attr-defined]
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")  # type: ignore[attr-defined]
+
+
+def assemble(
+    llm: Path, audio_encoder: Path, face_tower: Path | None = None, voice_head: Path | None = None
+) -> tuple[EmoLLMForConditionalGeneration, EmoLLMProcessor]:
+    """Put a model together from a language model, a speech encoder and (if given) a trained face tower and voice head.
+
+    The adapters start with reading embeddings made of the language model's own words; the rest of them is random.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(llm)
+    old_size = len(tokenizer)
+    prepare_tokenizer(tokenizer)
+    causal = AutoModelForCausalLM.from_pretrained(llm, dtype=torch.float32)
+    causal.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    _name_new_tokens(causal.get_input_embeddings().weight, tokenizer, old_size)
+    speech = WhisperEncoder.from_pretrained(audio_encoder)
+    face = FaceEncoder.from_pretrained(face_tower) if face_tower else None
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in (FACE_TOKEN, AUDIO_TOKEN, ANSWER_TOKENS[0])}
+    config = EmoLLMConfig(
+        text_config=causal.config,
+        audio_config=speech.config,
+        face_config=face.config if face is not None else None,
+        face_token_id=ids[FACE_TOKEN],
+        audio_token_id=ids[AUDIO_TOKEN],
+        answer_token_id=ids[ANSWER_TOKENS[0]],
+    )
+    model = EmoLLMForConditionalGeneration(config)
+    model.model.language_model.load_state_dict(causal.model.state_dict())
+    model.lm_head.load_state_dict(causal.lm_head.state_dict())
+    model.tie_weights()
+    model.model.audio_tower.load_state_dict(speech.state_dict())
+    if face is not None:
+        model.model.face_tower.load_state_dict(face.state_dict())
+    if voice_head is not None:
+        model.model.voice_head.load_state_dict(load_file(voice_head))
+    _name_readings(model, tokenizer)
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        suppress_tokens=[ids[FACE_TOKEN], ids[AUDIO_TOKEN]],
+    )
+    processor = EmoLLMProcessor(
+        AutoFeatureExtractor.from_pretrained(audio_encoder),
+        tokenizer,
+        image_size=model.config.face_config.image_size,
+        chat_template=tokenizer.chat_template,
+    )
+    return model.eval(), processor
+
+
+@torch.no_grad()
+def _name_new_tokens(embeddings: Tensor, tokenizer: object, old_size: int) -> None:
+    """Start each new token as the mean of the pieces that its text was made of before it became one token."""
+    for token in (FACE_TOKEN, AUDIO_TOKEN, *THINK_TOKENS, *ANSWER_TOKENS):
+        new = tokenizer.convert_tokens_to_ids(token)  # type: ignore[attr-defined]
+        word = token.strip("<|>/")
+        pieces = tokenizer.encode(f"{'end ' if '/' in token else ''}{word}:", add_special_tokens=False)  # type: ignore[attr-defined]
+        if new >= old_size:
+            embeddings[new] = embeddings[[p for p in pieces if p < old_size]].mean(0)
+
+
+@torch.no_grad()
+def _name_readings(model: EmoLLMForConditionalGeneration, tokenizer: object) -> None:
+    """Reading embeddings: the mean embedding of the words, at the length of a typical token embedding."""
+    embeddings = model.get_input_embeddings().weight
+    typical = embeddings.norm(dim=-1).median()
+
+    def vector(words: str) -> Tensor:
+        mean = embeddings[tokenizer.encode(" " + words, add_special_tokens=False)].mean(0)  # type: ignore[attr-defined]
+        return mean / mean.norm() * typical
+
+    core = model.model
+    faces = [*(au.name for au in ACTION_UNITS), *EXPRESSIONS]
+    core.face_adapter.reading.weight.copy_(_columns([vector(w) for w in faces], vector))
+    core.audio_adapter.reading.weight.copy_(_columns([vector(w) for w in EMOTIONS], vector))
+    prosody = [(vector(high) - vector(low)) / 2 for high, low in _PROSODY_WORDS]
+    core.prosody_adapter.weight.copy_(torch.stack(prosody, dim=1))
+    nn.init.zeros_(core.prosody_adapter.bias)
+    for adapter in (core.face_adapter, core.audio_adapter):
+        nn.init.normal_(adapter.down.weight, std=float(typical) / adapter.down.in_features**0.5 / 4)
+
+
+def _columns(vectors: list[Tensor], vector: object) -> Tensor:
+    """Readings as columns, then valence and arousal as differences of their two ends."""
+    ends = (("pleasant", "unpleasant"), ("excited", "calm"))
+    coordinates = [(vector(high) - vector(low)) / 2 for high, low in ends]  # type: ignore[operator]
+    return torch.stack([*vectors, *coordinates], dim=1)
+
+
+def trained_parts(model: EmoLLMForConditionalGeneration) -> dict[str, Tensor]:
+    """State of the adapters and the voice head, keyed as in :class:`EmoLLMModel`."""
+    return {k: v for k, v in model.model.state_dict().items() if k.split(".")[0] in _TRAINED}
+
+
+def ship(run: Path, face_tower: Path, target: Path = SHIPPED) -> None:
+    """Copy what was trained into the package in half precision: face tower, adapters, LoRA. The model card stays."""
+    target.mkdir(parents=True, exist_ok=True)
+    tower = FaceEncoder.from_pretrained(face_tower).half()
+    tower.save_pretrained(target / "face_tower")
+    save_file(_half(load_file(run / "adapters.safetensors")), target / "adapters.safetensors")
+    lora = target / "lora"
+    lora.mkdir(exist_ok=True)
+    shutil.copy(run / "lora" / "adapter_config.json", lora)
+    save_file(_half(load_file(run / "lora" / "adapter_model.safetensors")), lora / "adapter_model.safetensors")
+
+
+def _half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.half().contiguous() for key, value in tensors.items()}
+
+
+def merged(parts: Path, llm: Path, audio_encoder: Path) -> tuple[EmoLLMForConditionalGeneration, EmoLLMProcessor]:
+    """The model with the trained parts of a folder (face_tower/, adapters.safetensors, lora/) in place and LoRA merged."""
+    from peft import PeftModel
+
+    model, processor = assemble(llm, audio_encoder, face_tower=parts / "face_tower")
+    adapters = {key: value.float() for key, value in load_file(parts / "adapters.safetensors").items()}
+    unexpected = model.model.load_state_dict(adapters, strict=False).unexpected_keys
+    if unexpected:
+        raise WeightsError(f"The adapters in {parts} belong to another model: {unexpected[0]} has no place here.")
+    if (parts / "lora").exists():
+        model = PeftModel.from_pretrained(model, str(parts / "lora")).merge_and_unload()
+    return model.float().eval(), processor
+
+
+def default_model(progress: bool = True) -> Path:
+    """Folder of the merged default checkpoint, made once in the cache.
+
+    Raises:
+        WeightsError: a pretrained part cannot be fetched, or this copy of the package ships no trained parts.
+    """
+    files = sorted(file for file in SHIPPED.rglob("*") if file.suffix in (".safetensors", ".json"))
+    if not files:
+        raise WeightsError("This copy of EmoLLM ships no trained parts; reinstall the package or pass a model folder.")
+    digest = hashlib.sha256()
+    for key in (PARTS["llm"].key, PARTS["audio_encoder"].key):
+        digest.update(key.encode())
+    for file in (*files, CHAT_TEMPLATE, Path(__file__)):
+        digest.update(file.read_bytes())
+    key = f"emollm-tiny-{digest.hexdigest()[:12]}"
+
+    def build(folder: Path) -> None:
+        model, processor = merged(SHIPPED, fetch("llm", progress), fetch("audio_encoder", progress))
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+
+    return cached_folder(key, build)

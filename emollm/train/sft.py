@@ -1,0 +1,217 @@
+"""Instruction tuning with TRL: LoRA on the language model, adapters and voice head in full, towers frozen.
+
+``emollm train sft RECIPE`` or ``python -m emollm.train.sft RECIPE``. Resumes from its last checkpoint by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTConfig, SFTTrainer
+
+from emollm.data.compose import Composed, FaceStates, compose, read_records, write_records
+from emollm.data.faces import Faces
+from emollm.data.voices import Voices
+from emollm.emotions import EXPRESSIONS
+from emollm.model.checkpoint import assemble, trained_parts
+from emollm.model.face_encoder import FaceEncoder
+from emollm.model.processing_emollm import EmoLLMProcessor
+from emollm.train.collate import ComposedCollator
+from emollm.train.face import FaceCollator
+from emollm.train.recipe import load_recipe
+from emollm.weights import fetch
+
+LORA_TARGETS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
+
+
+class SFTStage(BaseModel):
+    """One stage of the curriculum: how many records, of which tasks, how many of them thinking first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    records: int
+    think_share: float
+    mix: dict[str, float]
+
+
+class SFTRecipe(BaseModel):
+    """Keys of an SFT recipe; ``train/tiny/sft.yaml`` explains each."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: Path
+    face_tower: Path
+    faces: list[Path]
+    voice_head: Path
+    voices: Path
+    stages: list[SFTStage]
+    batch_size: int = 16
+    learning_rate: float = 5e-4
+    lora_rank: int = 16
+    seed: int = 0
+    max_steps: int = -1
+
+
+def face_states(recipe: SFTRecipe, valid: bool) -> FaceStates:
+    """Tower states and majority labels of the voted faces of one split, computed once and cached."""
+    split = "valid" if valid else "train"
+    cached = recipe.output / f"face_states_{split}.safetensors"
+    faces = Faces.concatenate([Faces.load(path) for path in recipe.faces])
+    faces = faces.subset((faces.valid == valid) & ~np.isnan(faces.expression).any(-1))
+    label = np.array(EXPRESSIONS)[faces.expression.argmax(-1)]
+    if not cached.exists():
+        recipe.output.mkdir(parents=True, exist_ok=True)
+        save_file({"states": torch.from_numpy(encode_faces(recipe.face_tower, faces))}, cached)
+    return FaceStates(load_file(cached)["states"].numpy(), label)
+
+
+@torch.inference_mode()
+def encode_faces(face_tower: Path, faces: Faces) -> np.ndarray:
+    """``(N, feature_size)`` float32 features of faces, aligned, not augmented."""
+    tower = FaceEncoder.from_pretrained(face_tower).eval()
+    collate = FaceCollator(faces, tower.config.image_size, augment=False)
+    states = []
+    for rows in np.array_split(np.arange(len(faces)), max(1, len(faces) // 256)):
+        batch = collate(rows.tolist())
+        states.append(tower(batch["face_pixels"], batch["blendshapes"]).features)
+    return torch.cat(states).numpy()
+
+
+def build_records(recipe: SFTRecipe, faces: FaceStates, voices: Voices) -> list[Composed]:
+    """The training records of all stages in order, written once as JSON lines beside the run."""
+    path = recipe.output / "train.jsonl"
+    if not path.exists():
+        stages = (
+            record
+            for number, stage in enumerate(recipe.stages)
+            for record in compose(
+                stage.records, faces, voices, "train", recipe.seed + number, stage.mix, stage.think_share
+            )
+        )
+        write_records(path, stages)
+    return read_records(path)
+
+
+def by_length(records: list[Composed], batch_size: int, seed: int) -> list[int]:
+    """Order that keeps the curriculum but fills each batch with records of like length (sorted within 16 batches)."""
+    length = [record.windows * 3 + sum(len(str(m["content"])) for m in record.messages) for record in records]
+    random, order = np.random.default_rng(seed), []
+    for start in range(0, len(records), 16 * batch_size):
+        rows = sorted(range(start, min(start + 16 * batch_size, len(records))), key=lambda row: length[row])
+        batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+        random.shuffle(batches)
+        order += [row for batch in batches for row in batch]
+    return order
+
+
+class _Trainer(SFTTrainer):
+    """SFTTrainer that keeps the recipe's order and saves adapters and LoRA in our own files."""
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler:
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+class _SaveParts(TrainerCallback):
+    """Beside each PEFT checkpoint, the adapters, which are trained in full and belong to no PEFT file."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        save_file(_contiguous(trained_parts(kwargs["model"].get_base_model())), folder / "adapters.safetensors")  # type: ignore[attr-defined]
+
+
+def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+
+
+def train_sft(recipe: SFTRecipe) -> dict[str, float]:
+    """Tune by the recipe; writes ``adapters.safetensors`` and ``lora/`` into the output folder.
+
+    Returns:
+        The trainer's summary (loss, runtime, samples per second).
+    """
+    model, processor = assemble(fetch("llm"), fetch("audio_encoder"), recipe.face_tower, recipe.voice_head)
+    voices = Voices.load(recipe.voices)
+    faces = face_states(recipe, valid=False)
+    records = build_records(recipe, faces, voices)
+    order = by_length(records, recipe.batch_size, recipe.seed)
+    torch.manual_seed(recipe.seed)
+    lora = LoraConfig(r=recipe.lora_rank, lora_alpha=2 * recipe.lora_rank, target_modules=LORA_TARGETS)
+    peft_model = get_peft_model(model, lora)
+    for name, parameter in model.model.named_parameters():
+        if name.split(".")[0] in ("face_adapter", "audio_adapter", "prosody_adapter"):
+            parameter.requires_grad_(True)
+    arguments = SFTConfig(
+        output_dir=str(recipe.output / "checkpoints"),
+        per_device_train_batch_size=recipe.batch_size,
+        num_train_epochs=1,
+        max_steps=recipe.max_steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=30,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        bf16=True,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=10,
+        save_steps=100,
+        save_total_limit=2,
+        report_to=[],
+        seed=recipe.seed,
+        max_length=None,
+        gradient_checkpointing=False,
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    trainer = _Trainer(
+        model=peft_model,
+        args=arguments,
+        train_dataset=_Rows(records, order),
+        data_collator=ComposedCollator(processor, faces, voices, flicker_seed=recipe.seed),
+        processing_class=processor.tokenizer,
+        callbacks=[_SaveParts()],
+    )
+    last = get_last_checkpoint(arguments.output_dir) if Path(str(arguments.output_dir)).exists() else None
+    if last is not None:
+        model.model.load_state_dict(load_file(Path(last) / "adapters.safetensors"), strict=False)
+    summary = trainer.train(resume_from_checkpoint=last).metrics
+    save_parts(peft_model, model, processor, recipe.output)
+    (recipe.output / "log.json").write_text(json.dumps(trainer.state.log_history))
+    return summary
+
+
+def save_parts(peft_model: object, model: object, processor: EmoLLMProcessor, output: Path) -> None:
+    """``adapters.safetensors`` and ``lora/`` as :func:`emollm.model.checkpoint.merged` reads them."""
+    save_file(_contiguous(trained_parts(model)), output / "adapters.safetensors")  # type: ignore[arg-type]
+    lora = output / "lora"
+    lora.mkdir(exist_ok=True)
+    save_file(_contiguous(get_peft_model_state_dict(peft_model, save_embedding_layers=False)), lora / "adapter_model.safetensors")
+    peft_model.peft_config["default"].save_pretrained(lora)  # type: ignore[attr-defined]
+
+
+class _Rows(torch.utils.data.Dataset):
+    """Records in their order, as the rows that TRL expects."""
+
+    column_names = ("record", "labels")
+
+    def __init__(self, records: list[Composed], order: list[int]):
+        self.records, self.order = records, order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> dict[str, Composed]:
+        return {"record": self.records[self.order[index]]}
+
+
+if __name__ == "__main__":
+    print(train_sft(load_recipe(SFTRecipe, sys.argv[1], sys.argv[2:])))
