@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emollm import __version__
 from emollm.errors import BadArgumentError, ClipError, EmoLLMError, WeightsError
 
 if TYPE_CHECKING:
@@ -174,11 +174,4 @@ def _made_with(job: Job, settings: Settings) -> dict:
     subtitles = [job.clip.with_suffix(suffix) for suffix in (".srt", ".vtt")] + [Path(settings.transcript)]
     files = [job.clip, *subtitles, *(sorted(model.rglob("*")) if model.is_dir() else [])]
     inputs = [[path.name, os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in files if os.path.isfile(path)]
-    return {"emollm": _version(), "settings": asdict(settings), "inputs": inputs}
-
-
-def _version() -> str:
-    try:
-        return version("emollm")
-    except PackageNotFoundError:  # run from the sources, not installed
-        return ""
+    return {"emollm": __version__, "settings": asdict(settings), "inputs": inputs}

@@ -98,7 +98,7 @@ def analyze(
         loaded = _load(settings, notes)
 
         def analyze_one(job: Job) -> "EmotionReport":
-            with stages(notes) as on_stage:
+            with stages(notes, "" if single else f"{job.clip.name}: ") as on_stage:
                 return loaded.analyze(
                     job.clip, question, person=person, transcript=transcript, think=think, face_crop=face_crop,
                     on_stage=on_stage,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -28,17 +28,17 @@ _STAGES = {
 
 
 @contextmanager
-def stages(console: Console) -> Iterator[OnStage]:
+def stages(console: Console, clip: str = "") -> Iterator[OnStage]:
     """Show a line per stage while the work lasts; nothing unless ``console`` is a terminal."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     lines: dict[str, TaskID] = {}
-    with Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
 
         def on_stage(stage: str, done: int, total: int | None) -> None:
             if stage not in lines:
-                lines[stage] = progress.add_task(_STAGES.get(stage, stage), total=total)
+                for line in lines.values():  # what came before is done, whether it counted or not
+                    progress.update(line, total=1, completed=1)
+                lines[stage] = progress.add_task(f"{clip}{_STAGES.get(stage, stage)}", total=None)
             progress.update(lines[stage], completed=done, total=total)
 
         yield on_stage
@@ -51,7 +51,7 @@ def sentence(console: Console, text: str, style: str = "") -> None:
 
 def print_report(console: Console, report: "EmotionReport", folder: Path | None = None) -> None:
     """Print the answer, each person's evidence, the warnings, and where the files are."""
-    took = f"{sum(report.timings_s.values()):.1f} s" if report.timings_s else ""
+    took = f"{report.timings_s['total']:.1f} s" if "total" in report.timings_s else ""
     foot = "  ·  ".join(part for part in (report.model, report.engine, took) if part)
     title = Text(f" {Path(report.clip.path).name} ", style="bold")
     answer = Text(report.answer or "(no answer)", style="bold")
