@@ -36,9 +36,13 @@ bench: $(DEV) ## measure against the bare parts
 	@$(RUN) benchmarks/analyze.py
 
 train-tiny: $(DEV) ## train the small default model again, by the recipes in train/tiny
-	@$(VENV)/bin/emollm train face train/tiny/face.yaml
-	@$(VENV)/bin/emollm train voice train/tiny/voice.yaml
-	@$(VENV)/bin/emollm train sft train/tiny/sft.yaml
+	@test -d datasets || { echo "The recipes in train/tiny read their data from the folder datasets;" \
+		"put the data sets there, or a link to where they are." >&2; exit 1; }
+	$(RUN) -m emollm.data.synthesize train/tiny/renders.yaml
+	$(VENV)/bin/emollm train face train/tiny/face.yaml
+	$(VENV)/bin/emollm train face train/tiny/face_aus.yaml
+	$(VENV)/bin/emollm train voice train/tiny/voice.yaml
+	$(VENV)/bin/emollm train sft train/tiny/sft.yaml
 
 # torch goes first and alone, so that no other package chooses its version.
 $(CORE): pyproject.toml | python libraries
