@@ -19,6 +19,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
 
 from emollm.data.faces import Faces, prepare_faces
+from emollm.data.pseudo import add_pseudo_units
 from emollm.emotions import EXPRESSIONS, VALENCE_AROUSAL
 from emollm.face.detect import BLENDSHAPES, FaceLandmarker
 from emollm.facs import MAX_INTENSITY
@@ -43,6 +44,7 @@ class FaceRecipe(BaseModel):
     weight_decay: float = 0.05
     au_weight: float = 1.0
     va_weight: float = 0.5
+    pseudo_aus: bool = False
     seed: int = 0
     max_steps: int = -1
 
@@ -77,6 +79,7 @@ class FaceCollator:
         shapes = torch.from_numpy(self.faces.blendshapes[index].copy())
         expression = torch.from_numpy(self.faces.expression[index])
         aus = torch.from_numpy(self.faces.aus[index])
+        exact = torch.from_numpy(self.faces.origin[index] == "exact")
         pixels = aligned
         if self.augment:
             n = len(index)
@@ -94,7 +97,7 @@ class FaceCollator:
             "face_pixels": grey.unsqueeze(-1).expand(-1, -1, -1, 3).contiguous(),
             "blendshapes": shapes,
             "expression": expression,
-            "aus": aus,
+            "aus": aus if self.augment else torch.where(exact[:, None], aus, float("nan")),  # pseudo-labels score nothing
             "va": expression @ self.va,
         }
 
@@ -188,7 +191,8 @@ def load_faces(recipe: FaceRecipe) -> Faces:
             with FaceLandmarker(fetch("face_landmarker"), max_faces=1) as landmarker:
                 prepare_faces(source, path, landmarker).save(cached)
         parts.append(Faces.load(cached))
-    return Faces.concatenate(parts)
+    faces = Faces.concatenate(parts)
+    return add_pseudo_units(faces, recipe.seed) if recipe.pseudo_aus else faces
 
 
 def train_face(recipe: FaceRecipe) -> dict[str, float]:
