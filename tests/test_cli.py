@@ -374,7 +374,7 @@ def test_a_real_interrupt_keeps_what_is_finished(folder):
     for name in ("clips/a.png", "clips/b.png"):
         picture(name)
     script = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from emollm.report import ClipSummary, EmotionReport
@@ -388,6 +388,7 @@ class Slow:
         return EmotionReport(clip=summary, people=[], question="", answer="Yes.", model="m", engine="e")
 
 sys.modules["emollm.api"] = SimpleNamespace(EmoLLM=SimpleNamespace(from_pretrained=lambda model, engine: Slow()))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 from emollm.cli import main
 main(["analyze", "clips", "--out", "out"])
 """
