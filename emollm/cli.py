@@ -123,8 +123,8 @@ def analyze(
                 else:
                     print_report(result, outcome.report, folder)
         except KeyboardInterrupt:
-            kept = "; the same command goes on from there" if out is not None else ""
-            sentence(notes, f"Stopped after {len(codes)} of {len(jobs)} clips{kept}.")
+            again = "; the same command goes on from there" if out is not None else ""
+            sentence(notes, "Stopped." if single else f"Stopped after {len(codes)} of {len(jobs)} clips{again}.")
             raise
     if not single:
         sentence(notes, f"{codes.count(0)} of {len(jobs)} clips are done.")
