@@ -42,7 +42,10 @@ def pool_windows(
     count = member.sum(1).clamp(min=1)[..., None]
     mean = torch.einsum("ifw,ifd->iwd", member, hidden) / count
     square = torch.einsum("ifw,ifd->iwd", member, hidden.square()) / count
-    return torch.cat([mean, (square - mean.square()).clamp(min=0).sqrt()], dim=-1)
+    variance = square - mean.square()
+    varied = variance > 0
+    deviation = variance.masked_fill(~varied, 1.0).sqrt() * varied  # at 0 the root's gradient is infinite
+    return torch.cat([mean, deviation], dim=-1)
 
 
 class VoiceHead(nn.Module):
