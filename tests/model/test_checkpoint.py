@@ -1,0 +1,126 @@
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from emollm.errors import WeightsError
+from emollm.facs import AU_NAMES
+from emollm.model import checkpoint
+from emollm.model.checkpoint import assemble, default_model, merged, ship, trained_parts
+from emollm.model.modeling_emollm import EmoLLMForConditionalGeneration
+
+
+@pytest.fixture
+def parts(tiny):
+    return tiny.parent
+
+
+@pytest.fixture
+def assembled(parts):
+    torch.manual_seed(2)
+    return assemble(parts / "llm", parts / "audio_encoder", parts / "face_tower", parts / "voice_head.safetensors")
+
+
+@pytest.fixture
+def run(assembled, parts, tmp_path):
+    """A finished run whose adapters and LoRA differ from the untrained ones."""
+    model, _ = assembled
+    folder = tmp_path / "run"
+    folder.mkdir()
+    save_file({key: value + 0.1 for key, value in trained_parts(model).items()}, folder / "adapters.safetensors")
+    lora = LoraConfig(r=2, target_modules=r".*language_model\..*\.(q|v)_proj", init_lora_weights=False)
+    tuned = get_peft_model(EmoLLMForConditionalGeneration(model.config), lora)
+    (folder / "lora").mkdir()
+    save_file(get_peft_model_state_dict(tuned), folder / "lora" / "adapter_model.safetensors")
+    tuned.peft_config["default"].save_pretrained(folder / "lora")
+    return folder
+
+
+def test_a_checkpoint_holds_the_parts_it_was_assembled_from(assembled, parts):
+    model, _ = assembled
+    for folder, module in (("face_tower", model.model.face_tower), ("audio_encoder", model.model.audio_tower)):
+        for key, value in load_file(parts / folder / "model.safetensors").items():
+            assert torch.equal(module.state_dict()[key], value), key
+    for key, value in load_file(parts / "voice_head.safetensors").items():
+        assert torch.equal(model.model.voice_head.state_dict()[key], value), key
+    for key, value in load_file(parts / "llm" / "model.safetensors").items():
+        inner = model.model.language_model.state_dict()[key.removeprefix("model.")]
+        assert torch.equal(inner[: len(value)], value), key
+
+
+def test_a_reading_starts_as_its_name_in_the_language_of_the_model(assembled):
+    model, processor = assembled
+    embeddings = model.get_input_embeddings().weight
+    pieces = processor.tokenizer.encode(" " + AU_NAMES["AU12"], add_special_tokens=False)
+    name = embeddings[pieces].mean(0)
+    column = model.model.face_adapter.reading.weight[:, list(AU_NAMES).index("AU12")]
+    assert_close(torch.cosine_similarity(column, name, dim=0), torch.tensor(1.0))
+    assert_close(column.norm(), embeddings.norm(dim=-1).median())
+
+
+def test_new_tokens_start_as_their_words(assembled):
+    model, processor = assembled
+    embeddings, tokenizer = model.get_input_embeddings().weight, processor.tokenizer
+    pieces = tokenizer.encode("answer:", add_special_tokens=False)
+    assert_close(embeddings[tokenizer.convert_tokens_to_ids("<answer>")], embeddings[pieces].mean(0))
+
+
+def test_trained_parts_are_adapters_and_voice_head(assembled):
+    model, _ = assembled
+    names = {key.split(".")[0] for key in trained_parts(model)}
+    assert names == {"voice_head", "face_adapter", "audio_adapter", "prosody_adapter"}
+
+
+def test_shipped_parts_come_back_merged(run, parts, assembled, tmp_path):
+    ship(run, parts / "face_tower", tmp_path / "shipped")
+    untrained, _ = assembled
+    model, _ = merged(tmp_path / "shipped", parts / "llm", parts / "audio_encoder")
+    shipped = load_file(run / "adapters.safetensors")
+    for key, value in trained_parts(model).items():
+        assert value.dtype == torch.float32
+        assert_close(value, shipped[key], rtol=1e-3, atol=1e-3)  # half precision on the way
+    lora = load_file(run / "lora" / "adapter_model.safetensors")
+    for projection in ("q", "k"):
+        name = f"model.language_model.layers.0.self_attn.{projection}_proj"
+        a, b = (lora.get(f"base_model.model.{name}.lora_{matrix}.weight") for matrix in "AB")
+        change = 0 if a is None else b @ a * 8 / 2  # alpha / rank
+        weight = untrained.get_parameter(f"{name}.weight")
+        assert_close(model.get_parameter(f"{name}.weight"), weight + change, rtol=1e-2, atol=1e-2)
+    assert not any("lora" in name for name, _ in model.named_parameters())
+
+
+def test_adapters_of_another_model_are_refused(run, parts, tmp_path):
+    ship(run, parts / "face_tower", tmp_path / "shipped")
+    save_file({"nose_adapter.weight": torch.zeros(1)}, tmp_path / "shipped" / "adapters.safetensors")
+    with pytest.raises(WeightsError, match="belong to another model"):
+        merged(tmp_path / "shipped", parts / "llm", parts / "audio_encoder")
+
+
+def test_without_shipped_parts_there_is_no_default(monkeypatch, tmp_path):
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
+    with pytest.raises(WeightsError, match="ships no trained parts"):
+        default_model()
+
+
+def test_the_default_is_merged_once(run, parts, monkeypatch, tmp_path):
+    asked = []
+
+    def fetch(name, progress=True):
+        asked.append(name)
+        return parts / name
+
+    ship(run, parts / "face_tower", tmp_path / "shipped")
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(checkpoint, "fetch", fetch)
+    monkeypatch.setenv("EMOLLM_CACHE", str(tmp_path / "cache"))
+    folder = default_model(progress=False)
+    assert asked == ["llm", "audio_encoder"]
+    assert default_model(progress=False) == folder
+    assert asked == ["llm", "audio_encoder"]
+    assert isinstance(EmoLLMForConditionalGeneration.from_pretrained(folder), EmoLLMForConditionalGeneration)
+    assert not list(folder.glob("*.bin"))
+
+    adapters = load_file(tmp_path / "shipped" / "adapters.safetensors")
+    save_file({key: value + 1 for key, value in adapters.items()}, tmp_path / "shipped" / "adapters.safetensors")
+    assert default_model(progress=False) != folder  # other trained parts are another default
