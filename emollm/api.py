@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from emollm.errors import BadArgumentError
 from emollm.face.track import FaceTrack
-from emollm.media.clip import read_clip
+from emollm.media.clip import Clip, read_clip
 from emollm.model.checkpoint import default_model
 from emollm.model.processing_emollm import ClipInputs
 from emollm.perceive import Perception, Stage, perceive
@@ -97,9 +98,9 @@ class EmoLLM:
             begin = time.perf_counter()
             generation = self._answer([clip_message(question, said)], encoded, think, on_text)
             answering += time.perf_counter() - begin
-            report, answer = self._person(perception, track, encoded, generation, warnings)
-            people.append(report)
-            answers.append(answer if len(chosen) == 1 else f"Person {report.id}: {answer}")
+            one, answer = self._person(perception, track, encoded, generation, warnings)
+            people.append(one)
+            answers.append(answer if len(chosen) == 1 else f"Person {one.id}: {answer}")
         if len(perception.people) > 1 and perception.prosody is not None:
             warnings.append("Several people are seen; the voice is taken to be that of person 1.")
         report = EmotionReport(
@@ -217,7 +218,7 @@ class Chat:
         self._messages += [turn, assistant_message(answer)]
 
 
-def _perceive(clip: str | Path, transcript: str, face_crop: bool, on_stage: Stage | None):  # type: ignore[no-untyped-def]
+def _perceive(clip: str | Path, transcript: str, face_crop: bool, on_stage: Stage | None) -> tuple[Clip, Perception]:
     if on_stage:
         on_stage("decode", 0, None)
     opened = read_clip(clip, transcript=transcript)
@@ -230,7 +231,7 @@ def choose_people(perception: Perception, person: str) -> list[FaceTrack | None]
     Raises:
         BadArgumentError: no such person.
     """
-    if person not in ("main", "all") and not person.isdigit():
+    if person not in ("main", "all") and not re.fullmatch("[0-9]{1,9}", person):
         raise BadArgumentError(f"'{person}' is no person; say main, all, or a number from 1.")
     people = perception.people
     if not people:

@@ -48,7 +48,10 @@ def perceive(clip: Clip, *, face_crop: bool = False, on_stage: Stage | None = No
         expected = max(1, round(clip.duration_s * fps))
         with FaceLandmarker(fetch("face_landmarker")) as landmarker:
             tracking = track_faces(
-                clip.frames(fps), landmarker, face_crop=face_crop, progress=lambda done: report("faces", done, expected)
+                clip.frames(fps),
+                landmarker,
+                face_crop=face_crop,
+                progress=lambda done: report("faces", done, expected),
             )
         perception.people, perception.frames_seen = tracking.tracks, tracking.frames_seen
         perception.warnings = [*clip.warnings, *tracking.warnings]  # decoding may have added some

@@ -61,6 +61,10 @@ class Composed:
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
 
+    @classmethod
+    def from_json(cls, line: str) -> Composed:
+        return cls(**json.loads(line))
+
 
 def compose(
     count: int,
@@ -200,4 +204,4 @@ def write_records(path: Path, records: Iterator[Composed]) -> int:
 
 
 def read_records(path: Path) -> list[Composed]:
-    return [Composed(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Composed.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -16,7 +16,10 @@ Message = dict[str, Any]
 
 
 def neutralise(text: str) -> str:
-    """Text without anything that the tokenizer would read as a special token or a section tag."""
+    """Text without anything that the tokenizer would read as a special token or a section tag.
+
+    Takes time in the square of the length where tokens are nested in tokens: cut what a user typed first.
+    """
     while (cleaned := _SPECIAL.sub(" ", text)) != text:  # removing one may join the halves of another
         text = cleaned
     return text.strip()
@@ -30,15 +33,15 @@ def clip_message(question: str | None = None, transcript: str = "", media: str =
         transcript: cut at ``MAX_TRANSCRIPT`` characters.
         media: ``"video"`` (face and voice), ``"image"`` or ``"audio"``; names the placeholders of the chat template.
     """
-    said = neutralise(transcript)[:MAX_TRANSCRIPT]
+    said = neutralise(transcript[:MAX_TRANSCRIPT])
     text = f'said: "{said}"\n' if said else ""
-    text += neutralise(question or "")[:MAX_QUESTION] or DEFAULT_QUESTION
+    text += neutralise((question or "")[:MAX_QUESTION]) or DEFAULT_QUESTION
     return {"role": "user", "content": [{"type": media}, {"type": "text", "text": text}]}
 
 
 def user_message(question: str) -> Message:
     """A further turn."""
-    return {"role": "user", "content": [{"type": "text", "text": neutralise(question)[:MAX_QUESTION]}]}
+    return {"role": "user", "content": [{"type": "text", "text": neutralise(question[:MAX_QUESTION])}]}
 
 
 def assistant_message(answer: str) -> Message:

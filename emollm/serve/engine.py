@@ -103,9 +103,7 @@ class TransformersEngine:
         states: dict[str, Tensor] = {}
         face_readings = voice_readings = None
         if "face_pixels" in media:
-            faces = self.model.get_face_features(
-                media["face_pixels"], media["face_blendshapes"], media["face_window"]
-            )
+            faces = self.model.get_face_features(media["face_pixels"], media["face_blendshapes"], media["face_window"])
             states["face_states"] = faces.last_hidden_state
             face_readings = faces.readings[0].masked_fill(~faces.present[0, :, None], float("nan")).cpu()
         if "input_features" in media:
@@ -171,5 +169,3 @@ class TransformersEngine:
         for _ in self.stream(messages, clip, think, result):
             pass
         return result
-
-

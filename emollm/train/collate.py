@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,8 +29,8 @@ class ComposedCollator:
         self._header = processor.tokenizer.encode(_ASSISTANT, add_special_tokens=False)
         self._end = processor.tokenizer.convert_tokens_to_ids(_END)
 
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        records = [row["record"] for row in rows]
+    def __call__(self, rows: list[dict[str, str]]) -> dict[str, Tensor]:
+        records = [Composed.from_json(row["record"]) for row in rows]
         texts = [
             self.processor.apply_chat_template(record.messages, tokenize=False, enable_thinking=record.think)
             for record in records

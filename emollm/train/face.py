@@ -45,6 +45,7 @@ class FaceRecipe(BaseModel):
     au_weight: float = 1.0
     va_weight: float = 0.5
     pseudo_aus: bool = False
+    render_share: float | None = None
     seed: int = 0
     max_steps: int = -1
 
@@ -127,7 +128,8 @@ class FaceCollator:
 class FaceObjective(nn.Module):
     """The tower with its losses; a label that is NaN costs nothing.
 
-    Expressions: cross-entropy against the vote shares (Barsoum et al. 2016). AUs: Huber loss on intensity / 5.
+    Expressions: cross-entropy against the vote shares (Barsoum et al. 2016). AUs: squared error on intensity / 5
+    (most AUs are absent in most faces: an absolute error would be served best by always saying zero).
     Valence and arousal: Huber loss against the votes' mean coordinates, a derived label, not a human rating.
     """
 
@@ -147,7 +149,7 @@ class FaceObjective(nn.Module):
             loss = loss + F.cross_entropy(logits[voted].float(), expression[voted])
             loss = loss + self.va_weight * F.smooth_l1_loss(coordinates[voted].float(), va[voted], beta=0.2)
         if coded.any():
-            error = F.smooth_l1_loss(units[coded].float() / MAX_INTENSITY, aus[coded] / MAX_INTENSITY, beta=0.1)
+            error = F.mse_loss(units[coded].float() / MAX_INTENSITY, aus[coded] / MAX_INTENSITY)
             loss = loss + self.au_weight * error
         return {"loss": loss, "logits": logits.float(), "aus": units.float()}
 
@@ -170,12 +172,30 @@ def face_metrics(prediction: EvalPrediction) -> dict[str, float]:
     return result
 
 
-class _FaceTrainer(Trainer):
-    """Trainer whose evaluation batches are not augmented."""
+def draw_weights(faces: Faces, render_share: float) -> Tensor:
+    """``(N,)`` weights by which training faces are drawn: renders make up ``render_share``; among real faces an
+    expression counts by the square root of its frequency, between fair to accuracy and fair to rare expressions."""
+    real = ~np.isnan(faces.expression).any(-1)
+    label = np.where(real, np.nan_to_num(faces.expression).argmax(-1), -1)
+    frequency = np.bincount(label[real], minlength=len(EXPRESSIONS))
+    weights = np.where(real, 1 / np.sqrt(np.maximum(frequency[label], 1)), 0.0)
+    weights[real] *= (1 - render_share) / weights[real].sum()
+    weights[~real] = render_share / max((~real).sum(), 1)
+    return torch.from_numpy(weights)
 
-    def __init__(self, *args: Any, eval_collator: FaceCollator, **kwargs: Any):
+
+class _FaceTrainer(Trainer):
+    """Trainer that draws faces by weight, if given, and whose evaluation batches are not augmented."""
+
+    def __init__(self, *args: Any, eval_collator: FaceCollator, weights: Tensor | None, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._eval_collator = eval_collator
+        self._eval_collator, self._weights = eval_collator, weights
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler | None:
+        if self._weights is None:
+            return super()._get_train_sampler(train_dataset)
+        generator = torch.Generator().manual_seed(self.args.seed)
+        return torch.utils.data.WeightedRandomSampler(self._weights.tolist(), len(self._weights), generator=generator)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         rows = eval_dataset if eval_dataset is not None else self.eval_dataset
@@ -225,11 +245,13 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
         seed=recipe.seed,
     )
     rows = np.arange(len(faces))
+    weights = None if recipe.render_share is None else draw_weights(faces.subset(~faces.valid), recipe.render_share)
     trainer = _FaceTrainer(
         model=FaceObjective(tower, recipe.au_weight, recipe.va_weight),
         args=arguments,
         data_collator=FaceCollator(faces, size, augment=True),
         eval_collator=FaceCollator(faces, size, augment=False),
+        weights=weights,
         train_dataset=rows[~faces.valid].tolist(),
         eval_dataset=rows[faces.valid].tolist(),
         compute_metrics=_with_selection,

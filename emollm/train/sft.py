@@ -140,6 +140,8 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
         The trainer's summary (loss, runtime, samples per second).
     """
     model, processor = assemble(fetch("llm"), fetch("audio_encoder"), recipe.face_tower, recipe.voice_head)
+    model.model.language_model.to(torch.bfloat16)  # frozen but for LoRA, which stays in float32; cast once, not each step
+    model.tie_weights()
     voices = Voices.load(recipe.voices)
     faces = face_states(recipe, valid=False)
     records = build_records(recipe, faces, voices)
@@ -163,7 +165,7 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
         bf16=True,
         use_cpu=not torch.cuda.is_available(),
         logging_steps=10,
-        save_steps=100,
+        save_steps=50,
         save_total_limit=2,
         report_to=[],
         seed=recipe.seed,
@@ -175,7 +177,7 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
     trainer = _Trainer(
         model=peft_model,
         args=arguments,
-        train_dataset=_Rows(records, order),
+        train_dataset=Dataset.from_dict({"record": [records[row].to_json() for row in order]}),
         data_collator=ComposedCollator(processor, faces, voices, flicker_seed=recipe.seed),
         processing_class=processor.tokenizer,
         callbacks=[_SaveParts()],
@@ -196,21 +198,6 @@ def save_parts(peft_model: object, model: object, processor: EmoLLMProcessor, ou
     lora.mkdir(exist_ok=True)
     save_file(_contiguous(get_peft_model_state_dict(peft_model, save_embedding_layers=False)), lora / "adapter_model.safetensors")
     peft_model.peft_config["default"].save_pretrained(lora)  # type: ignore[attr-defined]
-
-
-class _Rows(torch.utils.data.Dataset):
-    """Records in their order, as the rows that TRL expects."""
-
-    column_names = ("record", "labels")
-
-    def __init__(self, records: list[Composed], order: list[int]):
-        self.records, self.order = records, order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, index: int) -> dict[str, Composed]:
-        return {"record": self.records[self.order[index]]}
 
 
 if __name__ == "__main__":
