@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, TextIteratorStreamer
 
@@ -88,7 +89,7 @@ class TransformersEngine:
             self.model = EmoLLMForConditionalGeneration.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True
             ).eval()
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise WeightsError(f"{folder} holds no EmoLLM checkpoint that can be loaded.") from error
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model.to(device)
