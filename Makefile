@@ -15,7 +15,7 @@ DEV    := $(VENV)/.dev
 LIBRARIES := libEGL.so.1:libegl1 libGLESv2.so.2:libgles2 libGL.so.1:libgl1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench train-tiny python libraries
+.PHONY: help demo test lint bench train-tiny ship-tiny python libraries
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,14 +35,24 @@ bench: $(DEV) ## measure against the bare parts
 	@$(RUN) benchmarks/perception.py
 	@$(RUN) benchmarks/analyze.py
 
-train-tiny: $(DEV) ## train the small default model again, by the recipes in train/tiny
-	@test -d datasets || { echo "The recipes in train/tiny read their data from the folder datasets;" \
-		"put the data sets there, or a link to where they are." >&2; exit 1; }
-	$(RUN) -m emollm.data.synthesize train/tiny/renders.yaml
+train-tiny: $(DEV) runs/tiny/renders.parquet ## train the small default model again, by the recipes in train/tiny
 	$(VENV)/bin/emollm train face train/tiny/face.yaml
 	$(VENV)/bin/emollm train face train/tiny/face_aus.yaml
 	$(VENV)/bin/emollm train voice train/tiny/voice.yaml
 	$(VENV)/bin/emollm train sft train/tiny/sft.yaml
+	@echo "make ship-tiny puts the result into the package, where it becomes the default model."
+
+ship-tiny: $(DEV) ## put the result of train-tiny into the package
+	@$(RUN) -m emollm.model.checkpoint runs/tiny/sft runs/tiny/face_aus
+
+runs/tiny/renders.parquet: | $(DEV) datasets
+	@mkdir -p $(@D)
+	$(VENV)/bin/emollm data synthesize train/tiny/renders.yaml --out $@ \
+		--head datasets/ict_facekit/ict_facekit_light.npz
+
+datasets:
+	@echo "The recipes in train/tiny read their data from the folder datasets;" \
+		"put the data sets there, or a link to where they are." >&2; exit 1
 
 # torch goes first and alone, so that no other package chooses its version.
 $(CORE): pyproject.toml | python libraries

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -189,3 +190,7 @@ def default_model(progress: bool = True) -> Path:
         processor.save_pretrained(folder)
 
     return cached_folder(key, build)
+
+
+if __name__ == "__main__":
+    ship(Path(sys.argv[1]), Path(sys.argv[2]))
