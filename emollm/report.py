@@ -75,7 +75,8 @@ class Reasoning(_Part):
 
 
 class Verification(_Part):
-    """Claimed AUs against the measured ones. ``omitted``: measured at 2.0 or more but not named.
+    """Claimed AUs against the measured ones. ``omitted``: measured at 2.0 or more (blinks apart) but
+    not named.
 
     ``support_rate`` is len(supported) / len(claimed), None when nothing was claimed.
     """

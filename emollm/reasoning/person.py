@@ -58,7 +58,10 @@ def person_report(
         open_labels=_named_emotions(f"{parsed.thought or ''} {parsed.answer or ''}"),
         valence=_rounded(valence),
         arousal=_rounded(arousal),
-        action_units=spans,
+        action_units=[
+            span.model_copy(update={key: round(getattr(span, key), 3) for key in ("intensity", "start_s", "end_s")})
+            for span in spans
+        ],
         voice=voice_summary(prosody),
         timeline=_timeline(windows, face) if face is not None else [],
         reasoning=parsed.reasoning,

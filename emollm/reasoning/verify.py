@@ -14,8 +14,9 @@ PRESENT = 1.0
 # Human coders are commonly held to agree when within one letter; half a letter more because texts state a span's usual
 # intensity while the check looks at its peak.
 TOLERANCE = 1.5
-# B (slight) or more is what a careful observer should have named.
+# B (slight) or more is what a careful observer should have named; blinks come and go and are no omission.
 NOTEWORTHY = 2.0
+BLINK = "AU45"
 
 
 def verify(
@@ -42,7 +43,7 @@ def verify(
         claimed=claimed,
         supported=supported,
         unsupported=[code for code in claimed if code in unsupported],
-        omitted=[code for code, peak in zip(AU_CODES, peaks) if peak >= NOTEWORTHY and code not in claimed],
+        omitted=[code for code, peak in zip(AU_CODES, peaks) if peak >= NOTEWORTHY and code not in (*claimed, BLINK)],
         support_rate=len(supported) / len(claimed) if claimed else None,
     )
     return verification, _mark(verdicts, times, values)
