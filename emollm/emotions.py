@@ -27,11 +27,12 @@ ADJECTIVES: dict[str, str] = {
 # Warriner et al. (2013), rounded. They turn a label distribution into coordinates where no human rating exists.
 VALENCE_AROUSAL: dict[str, tuple[float, float]] = {
     "neutral": (0.0, 0.0), "happiness": (0.8, 0.5), "surprise": (0.2, 0.7), "sadness": (-0.7, -0.4),
-    "anger": (-0.6, 0.7), "disgust": (-0.7, 0.3), "fear": (-0.6, 0.7), "contempt": (-0.5, 0.1), "boredom": (-0.3, -0.6),
+    "anger": (-0.6, 0.7), "disgust": (-0.7, 0.3), "fear": (-0.6, 0.7), "contempt": (-0.5, 0.1),
+    "boredom": (-0.3, -0.6),
 }  # fmt: skip
 
 
 def canonical_emotion(word: str) -> str | None:
-    """The label of :data:`EMOTIONS` that ``word`` names, or None if it names none. Case and outer space are ignored."""
+    """The label of :data:`EMOTIONS` that ``word`` names, or None. Case and outer space are ignored."""
     word = word.strip().lower()
     return word if word in EMOTIONS else SYNONYMS.get(word)

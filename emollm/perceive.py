@@ -22,7 +22,7 @@ Stage = Callable[[str, int, int | None], None]  # stage, units done, units in al
 
 @dataclass
 class Perception:
-    """People (most prominent first), prosody (None where nobody is heard), frames looked at, sentences for the user."""
+    """People (most prominent first), prosody (None if nobody is heard), frames looked at, sentences for the user."""
 
     clip: Clip
     people: list[FaceTrack] = field(default_factory=list)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ READINGS = len(AU_CODES) + len(EXPRESSIONS) + 2
 
 @dataclass
 class FaceStates:
-    """Face-tower states of single pictures: ``states (N, feature_size)``, majority ``label (N,)``, ``row (N,)`` ids."""
+    """Face-tower states of single pictures, ``(N, feature_size)``, and their majority labels, ``(N,)``."""
 
     states: np.ndarray
     label: np.ndarray
@@ -117,7 +118,8 @@ def _compose_one(
             voice_emotion = emotions[0] if agree else str(random.choice(list(spoken)))
         voice = int(random.choice(spoken[voice_emotion]))
         windows = int((~np.isnan(voices.states[voice]).any(-1)).sum())
-    phases, parts = [], []
+    phases: list[Phase] = []
+    parts: list[list[int]] = []
     if kind != "sound":
         cuts = [(0, windows - 1)]
         if kind == "video":
@@ -156,7 +158,7 @@ def _cuts(seconds: int, phases: int, random: np.random.Generator) -> list[tuple[
     while True:
         marks = [0, *sorted(int(m) for m in random.choice(range(2, max(seconds - 1, 3)), phases - 1, False)), seconds]
         if phases == 1 or min(np.diff(marks)) >= 2:
-            return [(a * PER_SECOND, b * PER_SECOND - 1) for a, b in zip(marks, marks[1:])]
+            return [(a * PER_SECOND, b * PER_SECOND - 1) for a, b in pairwise(marks)]
 
 
 def _dialogue(task: str, think: bool, facts: Facts, media: str, random: np.random.Generator) -> list[dict]:
@@ -181,8 +183,11 @@ def face_course(record: Composed, faces: FaceStates, random: np.random.Generator
     course = np.full((record.windows, size), np.nan, np.float32)
     for row, first, last in record.faces:
         course[first : last + 1] = faces.states[row]
-    for (_, _, end), (_, start, _) in zip(record.faces, record.faces[1:]):
-        course[end], course[start] = 0.75 * course[end] + 0.25 * course[start], 0.75 * course[start] + 0.25 * course[end]
+    for (_, _, end), (_, start, _) in pairwise(record.faces):
+        course[end], course[start] = (
+            0.75 * course[end] + 0.25 * course[start],
+            0.75 * course[start] + 0.25 * course[end],
+        )
     if random is not None and record.faces:
         flicker = random.normal(0, 0.15, course.shape).astype(np.float32) * faces.spread
         flicker[:, -READINGS:] *= 0.2

@@ -50,7 +50,7 @@ class Facts:
 
 
 def named_units(intensities: np.ndarray) -> dict[str, int]:
-    """AUs worth naming in ``(17,)`` measured intensities: rounded to 1 or more, the strongest four; blinks left out."""
+    """AUs worth naming in ``(17,)`` measured intensities: the strongest four of 1 or more; blinks left out."""
     order = np.argsort(-intensities, kind="stable")
     levels = {AU_CODES[i]: int(np.clip(np.rint(intensities[i]), 0, 5)) for i in order if AU_CODES[i] != "AU45"}
     return dict([(code, level) for code, level in levels.items() if level >= 1][:MAX_NAMED])
@@ -141,14 +141,21 @@ RECOGNISE = (
 )  # fmt: skip
 UNITS = ("Which Action Units do you see?", "List the facial Action Units.", "What does the face do?")
 VOICE = ("How does the voice sound?", "Describe the voice.", "What do you hear?")
-CHANGE = ("How does the emotion change?", "Does the expression change over time?", "What happens in the face over time?")
+CHANGE = (
+    "How does the emotion change?",
+    "Does the expression change over time?",
+    "What happens in the face over time?",
+)
 WHY = ("Why do you think so?", "What is the evidence?", "How can you tell?", "Why?")
 IDENTITY = ("Who is this person?", "What is the name of this person?", "How old is she?", "Where is he from?")
 MIND = ("Is he lying?", "Is this person depressed?", "Does she have a mental illness?", "Is she telling the truth?")
 REFUSE_IDENTITY = "I do not identify people or guess their age, origin or other traits; I only describe expression."
-REFUSE_MIND = "Expression cannot show that; it is no lie test and no diagnosis. I only describe what face and voice show."
+REFUSE_MIND = (
+    "Expression cannot show that; it is no lie test and no diagnosis. I only describe what face and voice show."
+)
 QUESTIONS = {
-    "emotion": RECOGNISE, "units": UNITS, "voice": VOICE, "change": CHANGE, "why": WHY, "identity": IDENTITY, "mind": MIND,
+    "emotion": RECOGNISE, "units": UNITS, "voice": VOICE, "change": CHANGE, "why": WHY, "identity": IDENTITY,
+    "mind": MIND,
 }  # fmt: skip
 
 

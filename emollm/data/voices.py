@@ -38,7 +38,8 @@ class Voices:
     """``N`` takes of utterances.
 
     Attributes:
-        states: ``(N, W, 2 * D)`` float32, mean and deviation of encoder frames per half-second window; NaN behind the end.
+        states: ``(N, W, 2 * D)`` float32, mean and deviation of encoder frames per half-second window; NaN behind
+            the end.
         prosody: ``(N, 8)`` raw numbers in the order of :class:`Prosody`'s fields, NaN where unmeasured.
         vector: ``(N, 8)`` what the model sees of them.
         emotion: ``(N,)`` label of :data:`EMOTIONS`.
@@ -76,7 +77,7 @@ class Voices:
 
 
 def alter(sound: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Another take: speed, gain, microphone (low-pass) and room or noise vary; pitch only as far as it stays the person."""
+    """Another take: speed, gain, microphone, room and noise vary; pitch only as far as it stays the person."""
     sound = librosa.effects.time_stretch(sound, rate=random.uniform(0.88, 1.14))
     sound = librosa.effects.pitch_shift(sound, sr=SAMPLE_RATE, n_steps=random.uniform(-1.2, 1.2))
     if random.random() < 0.4:  # a duller or thinner microphone
@@ -107,6 +108,7 @@ def prepare_emodb(root: Path, encoder_folder: Path, takes: int = 4, seed: int = 
     columns: dict[str, list] = {key: [] for key in Voices.__dataclass_fields__}
     for file in progress(files, description="EmoDB"):
         recorded = read_clip(file).waveform
+        assert recorded is not None
         for take in range(takes):
             sound = recorded if take == 0 else alter(recorded, random)
             measured = measure_prosody(sound)
@@ -125,9 +127,7 @@ def prepare_emodb(root: Path, encoder_folder: Path, takes: int = 4, seed: int = 
                 "test" if speaker in TEST_SPEAKERS else "valid" if speaker in VALID_SPEAKERS else "train"
             )
     longest = max(len(states) for states in columns["states"])
-    columns["states"] = [
-        np.pad(s, ((0, longest - len(s)), (0, 0)), constant_values=np.nan) for s in columns["states"]
-    ]
+    columns["states"] = [np.pad(s, ((0, longest - len(s)), (0, 0)), constant_values=np.nan) for s in columns["states"]]
     assert set(columns["emotion"]) <= set(EMOTIONS)
     return Voices(**{key: np.array(values) for key, values in columns.items()})
 

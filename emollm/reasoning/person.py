@@ -38,7 +38,8 @@ def person_report(
     Args:
         distribution: the model's probability of each label.
         windows: ``(W, 2)`` start and end of the clip's windows in seconds.
-        face: ``(W, R)`` readings per window (AUs / 5, expressions, valence, arousal), NaN rows without a face, or None.
+        face: ``(W, R)`` readings per window (AUs / 5, expressions, valence, arousal), NaN rows without a face;
+            None where no face is.
         voice: ``(R,)`` emotion probabilities, valence, arousal, or None.
     """
     units = MAX_INTENSITY * face[:, : len(AU_CODES)] if face is not None else np.zeros((0, len(AU_CODES)))

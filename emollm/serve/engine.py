@@ -29,8 +29,8 @@ class EncodedClip:
     Attributes:
         placeholders: what its placeholders stand for.
         states: media arguments of the model (``face_states``, ``audio_states``, ``audio_prosody``), one item.
-        face_readings: ``(W, R)`` AUs / 5, expression probabilities, valence, arousal per window; NaN rows without a face.
-            None where no face is.
+        face_readings: ``(W, R)`` AUs / 5, expression probabilities, valence, arousal per window; NaN rows without
+            a face. None where no face is.
         voice_readings: ``(R,)`` emotion probabilities, valence, arousal, or None.
     """
 

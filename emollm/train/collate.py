@@ -21,9 +21,7 @@ class ComposedCollator:
         flicker_seed: seeds the frame-to-frame flicker of composed faces; None leaves them still.
     """
 
-    def __init__(
-        self, processor: EmoLLMProcessor, faces: FaceStates, voices: Voices, flicker_seed: int | None = None
-    ):
+    def __init__(self, processor: EmoLLMProcessor, faces: FaceStates, voices: Voices, flicker_seed: int | None = None):
         self.processor, self.faces, self.voices = processor, faces, voices
         self.random = np.random.default_rng(flicker_seed) if flicker_seed is not None else None
         self._header = processor.tokenizer.encode(_ASSISTANT, add_special_tokens=False)

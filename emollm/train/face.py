@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from sklearn.metrics import accuracy_score, recall_score
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+from transformers.trainer_utils import EvalPrediction
 
 from emollm.data.faces import Faces, prepare_faces
 from emollm.data.pseudo import add_pseudo_units
@@ -26,7 +26,7 @@ from emollm.face.detect import BLENDSHAPES, FaceLandmarker
 from emollm.facs import MAX_INTENSITY
 from emollm.model.configuration_emollm import FaceEncoderConfig
 from emollm.model.face_encoder import FaceEncoder
-from emollm.train.recipe import load_recipe
+from emollm.train.recipe import last_checkpoint, load_recipe
 from emollm.weights import fetch
 
 
@@ -69,7 +69,9 @@ class FaceCollator:
     instead of the aligned one, and blendshapes left out, so that the tower learns to read pixels alone too.
     """
 
-    def __init__(self, faces: Faces, size: int, augment: bool, whole_share: float = 0.35, no_shapes_share: float = 0.25):
+    def __init__(
+        self, faces: Faces, size: int, augment: bool, whole_share: float = 0.35, no_shapes_share: float = 0.25
+    ):
         self.faces, self.size, self.augment = faces, size, augment
         self.whole_share, self.no_shapes_share = whole_share, no_shapes_share
         self.mirror = _mirror_order()
@@ -99,7 +101,9 @@ class FaceCollator:
             "face_pixels": grey.unsqueeze(-1).expand(-1, -1, -1, 3).contiguous(),
             "blendshapes": shapes,
             "expression": expression,
-            "aus": aus if self.augment else torch.where(exact[:, None], aus, float("nan")),  # pseudo-labels score nothing
+            "aus": aus
+            if self.augment
+            else torch.where(exact[:, None], aus, float("nan")),  # pseudo-labels score nothing
             "va": expression @ self.va,
         }
 
@@ -115,7 +119,9 @@ class FaceCollator:
         theta = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
         grid = F.affine_grid(theta, [n, 1, self.size, self.size], align_corners=False)
         pixels = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-        coarse = F.interpolate(F.interpolate(pixels, scale_factor=0.5, mode="area"), size=pixels.shape[-2:], mode="bilinear")
+        coarse = F.interpolate(
+            F.interpolate(pixels, scale_factor=0.5, mode="area"), size=pixels.shape[-2:], mode="bilinear"
+        )
         pixels = torch.where((torch.rand(n) < 0.15).view(-1, 1, 1, 1), coarse, pixels)
         noise = torch.rand(n, 1, 1, 1) * 12 * (torch.rand(n, 1, 1, 1) < 0.3)
         pixels = pixels + noise * torch.randn_like(pixels)
@@ -138,7 +144,9 @@ class FaceObjective(nn.Module):
         super().__init__()
         self.tower, self.au_weight, self.va_weight = tower, au_weight, va_weight
 
-    def forward(self, face_pixels: Tensor, blendshapes: Tensor, expression: Tensor, aus: Tensor, va: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, face_pixels: Tensor, blendshapes: Tensor, expression: Tensor, aus: Tensor, va: Tensor
+    ) -> dict[str, Tensor]:
         out = self.tower(face_pixels, blendshapes)
         logits, units, coordinates = out.expression_logits, out.action_units, out.valence_arousal
         assert logits is not None
@@ -157,7 +165,8 @@ class FaceObjective(nn.Module):
 
 def face_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """WAR and UAR of the majority vote; AU mean absolute error and F1 at intensity >= 1 over frames that carry AUs."""
-    (logits, units), (expression, aus) = prediction.predictions, prediction.label_ids
+    logits, units = prediction.predictions  # type: ignore[misc]
+    expression, aus = prediction.label_ids
     voted, coded = ~np.isnan(expression).any(-1), ~np.isnan(aus).any(-1)
     result = {}
     if voted.any():
@@ -200,8 +209,8 @@ class _FaceTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         rows = eval_dataset if eval_dataset is not None else self.eval_dataset
-        loader = torch.utils.data.DataLoader(rows, batch_size=256, collate_fn=self._eval_collator)
-        # Unprepared, accelerate cuts every batch to the remainder of the training loader and scores a tenth of the rows.
+        loader = torch.utils.data.DataLoader(rows, 256, collate_fn=self._eval_collator)  # type: ignore[arg-type]
+        # Unprepared, accelerate cuts every batch to the remainder of the training loader: a tenth of the rows.
         return self.accelerator.prepare(loader)
 
 
@@ -259,7 +268,7 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
         eval_dataset=rows[faces.valid].tolist(),
         compute_metrics=_with_selection,
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(arguments.output_dir) if Path(arguments.output_dir).exists() else None)
+    trainer.train(resume_from_checkpoint=last_checkpoint(recipe.output / "checkpoints"))
     tower.save_pretrained(recipe.output)
     scores = score_faces(tower, faces.subset(faces.valid))
     (recipe.output / "scores.json").write_text(json.dumps(scores, indent=1))
@@ -280,7 +289,8 @@ def score_faces(tower: FaceEncoder, faces: Faces) -> dict[str, float]:
         expression.append(batch["expression"].numpy())
         aus.append(batch["aus"].numpy())
     predictions = (np.concatenate(logits), np.concatenate(units))
-    scores = face_metrics(EvalPrediction(predictions, (np.concatenate(expression), np.concatenate(aus))))
+    labels = (np.concatenate(expression), np.concatenate(aus))
+    scores = face_metrics(EvalPrediction(predictions, labels))  # type: ignore[arg-type]
     return {**scores, "faces": len(faces)}
 
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from transformers.trainer_utils import get_last_checkpoint
 
 from emollm.errors import BadArgumentError
 
@@ -38,3 +39,8 @@ def load_recipe(kind: type[R], path: str | Path, overrides: list[str] | None = N
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BadArgumentError(f"The recipe {path} is wrong at '{where}': {first['msg']}.") from error
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest trainer checkpoint in ``folder``, or None where there is none to resume from."""
+    return get_last_checkpoint(str(folder)) if folder.exists() else None

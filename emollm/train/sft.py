@@ -16,7 +16,6 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 from emollm.data.compose import Composed, FaceStates, compose, read_records, write_records
@@ -28,7 +27,7 @@ from emollm.model.face_encoder import FaceEncoder
 from emollm.model.processing_emollm import EmoLLMProcessor
 from emollm.train.collate import ComposedCollator
 from emollm.train.face import FaceCollator
-from emollm.train.recipe import load_recipe
+from emollm.train.recipe import last_checkpoint, load_recipe
 from emollm.weights import fetch
 
 LORA_TARGETS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
@@ -118,7 +117,7 @@ class _Trainer(SFTTrainer):
     """SFTTrainer that keeps the recipe's order and saves adapters and LoRA in our own files."""
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler:
-        return torch.utils.data.SequentialSampler(self.train_dataset)
+        return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
 
 
 class _SaveParts(TrainerCallback):
@@ -140,7 +139,9 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
         The trainer's summary (loss, runtime, samples per second).
     """
     model, processor = assemble(fetch("llm"), fetch("audio_encoder"), recipe.face_tower, recipe.voice_head)
-    model.model.language_model.to(torch.bfloat16)  # frozen but for LoRA, which stays in float32; cast once, not each step
+    model.model.language_model.to(
+        torch.bfloat16
+    )  # frozen but for LoRA, which stays in float32; cast once, not each step
     model.tie_weights()
     voices = Voices.load(recipe.voices)
     faces = face_states(recipe, valid=False)
@@ -182,7 +183,7 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
         processing_class=processor.tokenizer,
         callbacks=[_SaveParts()],
     )
-    last = get_last_checkpoint(arguments.output_dir) if Path(str(arguments.output_dir)).exists() else None
+    last = last_checkpoint(recipe.output / "checkpoints")
     if last is not None:
         model.model.load_state_dict(load_file(Path(last) / "adapters.safetensors"), strict=False)
     summary = trainer.train(resume_from_checkpoint=last).metrics
@@ -196,7 +197,10 @@ def save_parts(peft_model: object, model: object, processor: EmoLLMProcessor, ou
     save_file(_contiguous(trained_parts(model)), output / "adapters.safetensors")  # type: ignore[arg-type]
     lora = output / "lora"
     lora.mkdir(exist_ok=True)
-    save_file(_contiguous(get_peft_model_state_dict(peft_model, save_embedding_layers=False)), lora / "adapter_model.safetensors")
+    save_file(
+        _contiguous(get_peft_model_state_dict(peft_model, save_embedding_layers=False)),
+        lora / "adapter_model.safetensors",
+    )
     peft_model.peft_config["default"].save_pretrained(lora)  # type: ignore[attr-defined]
 
 
