@@ -1,0 +1,121 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from fakes import make_faces
+
+from emollm.data.faces import Faces
+from emollm.face.detect import BLENDSHAPES
+from emollm.model.configuration_emollm import FaceEncoderConfig
+from emollm.model.face_encoder import FaceEncoder
+from emollm.train.face import FaceCollator, FaceObjective, FaceRecipe, face_metrics, train_face
+
+
+@pytest.fixture
+def recipe(tmp_path, data, parts):
+    return FaceRecipe(
+        output=tmp_path / "run",
+        sources={"fake": data / "nowhere"},  # the prepared crops are cached
+        cache=data / "faces",
+        start_from=parts.face_tower,
+        batch_size=12,
+        max_steps=3,
+    )
+
+
+def state_of(recipe, step):
+    return json.loads((recipe.output / "checkpoints" / f"checkpoint-{step}" / "trainer_state.json").read_text())
+
+
+def test_a_run_saves_a_tower_and_tells_its_scores(recipe, parts):
+    scores = train_face(recipe)
+    assert {"war", "uar", "au_f1", "au_mae"} <= scores.keys()
+    assert all(np.isfinite(value) for value in scores.values())
+    tower, before = (FaceEncoder.from_pretrained(folder).state_dict() for folder in (recipe.output, parts.face_tower))
+    changed = {key for key, value in tower.items() if not torch.equal(value, before[key])}
+    assert {"au_head.weight", "expression_head.weight", "va_head.weight", "stem.0.weight"} <= changed
+
+
+def test_a_run_goes_on_where_it_stopped(recipe):
+    train_face(recipe)
+    train_face(recipe.model_copy(update={"max_steps": 6}))
+    steps = [entry["step"] for entry in state_of(recipe, 6)["log_history"] if "eval_loss" in entry]
+    assert steps == [3, 6]  # the first epoch was not trained again
+
+
+def test_pseudo_labels_and_drawing_by_weight(recipe):
+    scores = train_face(recipe.model_copy(update={"pseudo_aus": True, "render_share": 0.5}))
+    assert np.isfinite(scores["au_mae"])
+
+
+@pytest.fixture
+def objective():
+    torch.manual_seed(0)
+    return FaceObjective(
+        FaceEncoder(FaceEncoderConfig(image_size=24, widths=[4, 8], blocks=1, hidden_size=16)), 1.0, 0.5
+    ).eval()
+
+
+def test_missing_labels_cost_nothing(objective):
+    faces = make_faces()
+    collate = FaceCollator(faces, 24, augment=False)
+    voted, render = 0, 2
+    both = objective(**collate([voted, render]))["loss"]
+    alone = [objective(**collate([row]))["loss"] for row in (voted, render)]
+    assert both.isfinite()
+    torch.testing.assert_close(both, alone[0] + alone[1], rtol=1e-3, atol=1e-3)
+    both.backward()
+    assert all(p.grad.isfinite().all() for p in objective.parameters() if p.grad is not None)
+
+
+def test_validation_batches_are_not_augmented_and_do_not_score_pseudo_labels():
+    faces = make_faces()
+    faces.aus[:] = 1.0  # as if a regressor had filled them
+    collate = FaceCollator(faces, 24, augment=False)
+    batch, again = collate([0, 1, 2, 3]), collate([0, 1, 2, 3])
+    assert torch.equal(batch["face_pixels"], again["face_pixels"])
+    assert batch["aus"].isnan().all(1).tolist() == [True, True, False, True]
+
+
+def test_training_batches_are_augmented():
+    torch.manual_seed(0)
+    collate = FaceCollator(make_faces(), 24, augment=True)
+    rows = list(range(48))
+    batch = collate(rows)
+    assert batch["face_pixels"].shape == (48, 24, 24, 3)
+    assert batch["face_pixels"].dtype == torch.uint8
+    assert 0 < batch["blendshapes"].isnan().any(1).float().mean() < 1
+    assert not torch.equal(batch["face_pixels"], collate(rows)["face_pixels"])
+
+
+def test_blendshapes_are_mirrored_with_the_picture():
+    mirror = FaceCollator(make_faces(), 24, augment=True).mirror
+    assert [mirror[mirror[i]] for i in range(52)] == list(range(52))
+    assert BLENDSHAPES[mirror[BLENDSHAPES.index("mouthSmileLeft")]] == "mouthSmileRight"
+    assert mirror[BLENDSHAPES.index("jawOpen")] == BLENDSHAPES.index("jawOpen")
+
+
+def test_metrics_of_a_perfect_and_of_a_constant_guess():
+    expression = np.eye(8)[[0, 0, 0, 1]]
+    aus = np.full((4, 17), np.nan)
+    aus[2:] = [[3.0] * 17, [0.0] * 17]
+
+    class Prediction:
+        label_ids = (expression, aus)
+
+    Prediction.predictions = (expression, np.nan_to_num(aus))
+    assert face_metrics(Prediction) == {"war": 1.0, "uar": 1.0, "au_f1": 1.0, "au_mae": 0.0}
+    Prediction.predictions = (np.eye(8)[[0] * 4], np.zeros((4, 17)))
+    scores = face_metrics(Prediction)
+    assert (scores["war"], scores["uar"], scores["au_f1"], scores["au_mae"]) == (0.75, 0.5, 0.0, 1.5)
+
+
+def test_faces_survive_their_file(tmp_path):
+    faces = make_faces()
+    faces.save(tmp_path / "new" / "a.npz")
+    loaded = Faces.load(tmp_path / "new" / "a.npz")
+    for key, value in vars(faces).items():
+        np.testing.assert_array_equal(value, getattr(loaded, key))
+    assert len(Faces.concatenate([faces, loaded])) == 2 * len(faces)
+    assert loaded.subset(loaded.valid).valid.all()
