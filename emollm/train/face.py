@@ -166,7 +166,7 @@ class FaceObjective(nn.Module):
 def face_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """WAR and UAR of the majority vote; AU mean absolute error and F1 at intensity >= 1 over frames that carry AUs."""
     logits, units = prediction.predictions  # type: ignore[misc]
-    expression, aus = prediction.label_ids
+    expression, aus = prediction.label_ids  # type: ignore[misc]
     voted, coded = ~np.isnan(expression).any(-1), ~np.isnan(aus).any(-1)
     result = {}
     if voted.any():
