@@ -1,9 +1,9 @@
 """Adapters: features of a tower to tokens in the language model's space.
 
 Each modality gives one token per window of the clip and three summary tokens: mean, peak and trend. What the tower's
-heads read (AUs, labels, valence, arousal) reaches the token twice: through the network and through *reading embeddings*,
-one vector a reading, weighted by its strength. These start as the language model's own embeddings of the reading's
-name, so that "lip corner puller, strong" means something to it before any training.
+heads read (AUs, labels, valence, arousal) reaches the token twice: through the network, and through *reading
+embeddings*, one vector a reading, weighted by its strength. These start as the language model's own embeddings of the
+reading's name, so that "lip corner puller, strong" means something to it before any training.
 """
 
 from __future__ import annotations

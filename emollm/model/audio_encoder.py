@@ -1,6 +1,8 @@
-"""The audio tower: a hub speech encoder over 30 s windows, pooled to the clip's half-second windows, and the voice head."""
+"""The audio tower: a hub speech encoder over 30 s chunks, pooled to the windows of the clip, and the voice head."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ PROSODY_SIZE = 8
 CHUNK_SECONDS = 30.0
 
 
-def audio_tower(config: object) -> PreTrainedModel:
+def audio_tower(config: Any) -> PreTrainedModel:
     """The encoder of ``config``; of Whisper only the encoder half is built."""
     if getattr(config, "model_type", "") == "whisper":
         return WhisperEncoder(config)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoFeatureExtractor, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoFeatureExtractor, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from emollm.emotions import EMOTIONS, EXPRESSIONS
@@ -38,11 +40,12 @@ _PROSODY_WORDS = (
 )  # fmt: skip
 
 
-def prepare_tokenizer(tokenizer: object) -> None:
-    """Add placeholders (special) and section tags (not special, so that they stay in decoded text), and the template."""
-    tokenizer.add_special_tokens({"additional_special_tokens": [FACE_TOKEN, AUDIO_TOKEN]}, replace_extra_special_tokens=False)  # type: ignore[attr-defined]
-    tokenizer.add_tokens([*THINK_TOKENS, *ANSWER_TOKENS])  # type: ignore[attr-defined]
-    tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")  # type: ignore[attr-defined]
+def prepare_tokenizer(tokenizer: Any) -> None:
+    """Add placeholders (special), section tags (not special, so that they stay in decoded text), and the template."""
+    placeholders = {"additional_special_tokens": [FACE_TOKEN, AUDIO_TOKEN]}
+    tokenizer.add_special_tokens(placeholders, replace_extra_special_tokens=False)
+    tokenizer.add_tokens([*THINK_TOKENS, *ANSWER_TOKENS])
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
 
 
 def assemble(
@@ -52,19 +55,19 @@ def assemble(
 
     The adapters start with reading embeddings made of the language model's own words; the rest of them is random.
     """
-    tokenizer = AutoTokenizer.from_pretrained(llm)
+    tokenizer: Any = AutoTokenizer.from_pretrained(llm)
     old_size = len(tokenizer)
     prepare_tokenizer(tokenizer)
     causal = AutoModelForCausalLM.from_pretrained(llm, dtype=torch.float32)
     causal.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    _name_new_tokens(causal.get_input_embeddings().weight, tokenizer, old_size)
+    _name_new_tokens(_embeddings(causal), tokenizer, old_size)
     speech = WhisperEncoder.from_pretrained(audio_encoder)
     face = FaceEncoder.from_pretrained(face_tower) if face_tower else None
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in (FACE_TOKEN, AUDIO_TOKEN, ANSWER_TOKENS[0])}
     config = EmoLLMConfig(
         text_config=causal.config,
         audio_config=speech.config,
-        face_config=face.config if face is not None else None,
+        face_config=face.config if face is not None else None,  # type: ignore[arg-type]
         face_token_id=ids[FACE_TOKEN],
         audio_token_id=ids[AUDIO_TOKEN],
         answer_token_id=ids[ANSWER_TOKENS[0]],
@@ -94,25 +97,29 @@ def assemble(
     return model.eval(), processor
 
 
+def _embeddings(model: PreTrainedModel) -> Tensor:
+    return model.get_input_embeddings().weight  # type: ignore[return-value]
+
+
 @torch.no_grad()
-def _name_new_tokens(embeddings: Tensor, tokenizer: object, old_size: int) -> None:
+def _name_new_tokens(embeddings: Tensor, tokenizer: Any, old_size: int) -> None:
     """Start each new token as the mean of the pieces that its text was made of before it became one token."""
     for token in (FACE_TOKEN, AUDIO_TOKEN, *THINK_TOKENS, *ANSWER_TOKENS):
-        new = tokenizer.convert_tokens_to_ids(token)  # type: ignore[attr-defined]
+        new = tokenizer.convert_tokens_to_ids(token)
         word = token.strip("<|>/")
-        pieces = tokenizer.encode(f"{'end ' if '/' in token else ''}{word}:", add_special_tokens=False)  # type: ignore[attr-defined]
+        pieces = tokenizer.encode(f"{'end ' if '/' in token else ''}{word}:", add_special_tokens=False)
         if new >= old_size:
             embeddings[new] = embeddings[[p for p in pieces if p < old_size]].mean(0)
 
 
 @torch.no_grad()
-def _name_readings(model: EmoLLMForConditionalGeneration, tokenizer: object) -> None:
+def _name_readings(model: EmoLLMForConditionalGeneration, tokenizer: Any) -> None:
     """Reading embeddings: the mean embedding of the words, at the length of a typical token embedding."""
-    embeddings = model.get_input_embeddings().weight
+    embeddings = _embeddings(model)
     typical = embeddings.norm(dim=-1).median()
 
     def vector(words: str) -> Tensor:
-        mean = embeddings[tokenizer.encode(" " + words, add_special_tokens=False)].mean(0)  # type: ignore[attr-defined]
+        mean = embeddings[tokenizer.encode(" " + words, add_special_tokens=False)].mean(0)
         return mean / mean.norm() * typical
 
     core = model.model
@@ -126,10 +133,10 @@ def _name_readings(model: EmoLLMForConditionalGeneration, tokenizer: object) -> 
         nn.init.normal_(adapter.down.weight, std=float(typical) / adapter.down.in_features**0.5 / 4)
 
 
-def _columns(vectors: list[Tensor], vector: object) -> Tensor:
+def _columns(vectors: list[Tensor], vector: Callable[[str], Tensor]) -> Tensor:
     """Readings as columns, then valence and arousal as differences of their two ends."""
     ends = (("pleasant", "unpleasant"), ("excited", "calm"))
-    coordinates = [(vector(high) - vector(low)) / 2 for high, low in ends]  # type: ignore[operator]
+    coordinates = [(vector(high) - vector(low)) / 2 for high, low in ends]
     return torch.stack([*vectors, *coordinates], dim=1)
 
 
@@ -155,7 +162,7 @@ def _half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def merged(parts: Path, llm: Path, audio_encoder: Path) -> tuple[EmoLLMForConditionalGeneration, EmoLLMProcessor]:
-    """The model with the trained parts of a folder (face_tower/, adapters.safetensors, lora/) in place and LoRA merged."""
+    """The model with the trained parts of a folder in place: face_tower/, adapters.safetensors, lora/ (merged)."""
     from peft import PeftModel
 
     model, processor = assemble(llm, audio_encoder, face_tower=parts / "face_tower")

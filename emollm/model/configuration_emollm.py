@@ -91,9 +91,9 @@ class EmoLLMConfig(PretrainedConfig):
         **kwargs: Any,
     ):
         self.text_config = _sub_config(text_config, "llama")
-        self.face_config = FaceEncoderConfig(**face_config) if isinstance(face_config, dict) else face_config
-        if self.face_config is None:
-            self.face_config = FaceEncoderConfig()
+        if face_config is None or isinstance(face_config, dict):
+            face_config = FaceEncoderConfig(**(face_config or {}))
+        self.face_config = face_config
         self.audio_config = _sub_config(audio_config, "whisper")
         self.face_token_id = face_token_id
         self.audio_token_id = audio_token_id

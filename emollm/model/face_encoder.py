@@ -1,4 +1,4 @@
-"""The face tower: crops and blendshapes of one face, frame by frame, to features, AUs, expression, valence and arousal."""
+"""The face tower: crops and blendshapes of a face, frame by frame, to features, AUs, expression, valence, arousal."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ class FaceEncoder(PreTrainedModel):
         self.blendshapes = nn.Sequential(nn.Linear(config.num_blendshapes, 128), nn.GELU(), nn.Linear(128, 128))
         self.no_blendshapes = nn.Parameter(torch.zeros(128))
         self.fuse = nn.Sequential(
-            nn.Dropout(config.dropout), nn.Linear(inputs + 128, config.hidden_size), nn.GELU(), nn.Dropout(config.dropout)
+            nn.Dropout(config.dropout),
+            nn.Linear(inputs + 128, config.hidden_size),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
         )
         self.au_head = nn.Linear(config.hidden_size, len(AU_CODES))
         self.expression_head = nn.Linear(config.hidden_size, len(EXPRESSIONS))
@@ -114,6 +117,6 @@ class FaceEncoder(PreTrainedModel):
         weights = torch.tensor([0.299, 0.587, 0.114], device=face_pixels.device)
         grey = (face_pixels.float() @ weights).unsqueeze(1)
         grey = (grey - grey.mean((2, 3), keepdim=True)) / (grey.std((2, 3), keepdim=True) + 8.0)
-        grey = grey.to(self.stem[0].weight.dtype, memory_format=torch.channels_last)  # twice as fast on CPU
+        grey = grey.to(next(self.stem.parameters()).dtype, memory_format=torch.channels_last)  # twice as fast on CPU
         x = self.stages(self.stem(grey))
         return torch.relu(self.norm(x)).mean((2, 3))

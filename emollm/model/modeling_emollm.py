@@ -23,7 +23,7 @@ class TowerOutput(BaseModelOutputWithPooling):
 
     Attributes:
         last_hidden_state: tower states to pass back as ``face_states`` / ``audio_states`` (the clip encoded once).
-        pooler_output: ``(number of placeholders, text_size)`` adapter tokens, items in order, windows before summaries.
+        pooler_output: ``(number of placeholders, text_size)`` adapter tokens, items in order, windows then summaries.
         readings: ``(I, W, R)`` what the face heads read in each window, ``(I, R)`` what the voice head read.
         present: ``(I, W)`` bool, windows that hold something.
     """
@@ -35,18 +35,22 @@ class TowerOutput(BaseModelOutputWithPooling):
 class EmoLLMPreTrainedModel(PreTrainedModel):
     config_class = EmoLLMConfig
     base_model_prefix = "model"
-    input_modalities = ("image", "audio", "text")
+    input_modalities = ("image", "audio", "text")  # type: ignore[assignment]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
-    _no_split_modules: ClassVar[list[str]] = ["LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"]
+    _no_split_modules: ClassVar[list[str]] = [  # type: ignore[misc]
+        "LlamaDecoderLayer",
+        "Qwen2DecoderLayer",
+        "Qwen3DecoderLayer",
+    ]
 
 
 class EmoLLMModel(EmoLLMPreTrainedModel):
     """Everything but the language-model head.
 
-    The media of a batch are ``I`` items (clips) in the order in which their placeholders appear; every media tensor has
-    the items along dim 0, so that trainers may shuffle and split them with the batch when each sample has one clip.
+    The media of a batch are ``I`` items (clips) in the order in which their placeholders appear; every media tensor
+    has the items along dim 0, so that trainers may shuffle and split them with the batch when each sample has one.
     """
 
     def __init__(self, config: EmoLLMConfig):
@@ -87,7 +91,7 @@ class EmoLLMModel(EmoLLMPreTrainedModel):
             face_pixels: ``(I, T, S, S, 3)`` uint8 crops.
             face_blendshapes: ``(I, T, 52)``, NaN rows where there are none.
             face_window: ``(I, T)`` index of the clip window that the frame belongs to, -1 for padding and poor frames.
-            face_states: ``(I, W, feature_size)`` instead of all these: states of an earlier call, NaN where no window is.
+            face_states: ``(I, W, feature_size)`` instead of these: states of an earlier call, NaN where no window is.
         """
         if face_states is None:
             if face_pixels is None or face_blendshapes is None or face_window is None:
@@ -97,7 +101,7 @@ class EmoLLMModel(EmoLLMPreTrainedModel):
         states = torch.nan_to_num(face_states)
         tokens = self._tokens(self.face_adapter, states, summarise(states, present), present)
         readings = states[..., -self.config.face_config.num_readings :]
-        return TowerOutput(face_states, _flatten(tokens, present), readings=readings, present=present)
+        return TowerOutput(face_states, _flatten(tokens, present), readings=readings, present=present)  # type: ignore[arg-type]
 
     def _face_states(self, pixels: Tensor, blendshapes: Tensor, window: Tensor) -> Tensor:
         """Mean frame feature of each window, ``(I, W, feature_size)``, NaN where a window has no frame."""
@@ -126,11 +130,11 @@ class EmoLLMModel(EmoLLMPreTrainedModel):
         """Encode voices.
 
         Args:
-            input_features: ``(I, C, mels, 3000)`` log-mel of the sound's 30 s chunks; chunks behind its end are padding.
+            input_features: ``(I, C, mels, 3000)`` log-mel of the 30 s chunks; those behind the end are padding.
             audio_seconds: ``(I,)`` length of the sound, 0 where there is none.
             audio_window_s: ``(I,)`` window length in seconds.
             audio_prosody: ``(I, 8)`` standardised prosody.
-            audio_states: ``(I, W, 2 * D)`` instead of the first three: states of an earlier call, NaN where no window is.
+            audio_states: ``(I, W, 2 * D)`` instead of the first three: states of an earlier call, NaN where is none.
         """
         if audio_states is None:
             if input_features is None or audio_seconds is None or audio_window_s is None:
@@ -149,7 +153,7 @@ class EmoLLMModel(EmoLLMPreTrainedModel):
         tokens = self._tokens(self.audio_adapter, windows, summaries, present)
         prosody = self.prosody_adapter(audio_prosody.to(tokens.dtype))[:, None]
         tokens = torch.cat([tokens[:, :-SUMMARY_TOKENS], tokens[:, -SUMMARY_TOKENS:] + prosody], dim=1)
-        return TowerOutput(audio_states, _flatten(tokens, present), readings=readings, present=present)
+        return TowerOutput(audio_states, _flatten(tokens, present), readings=readings, present=present)  # type: ignore[arg-type]
 
     def _audio_states(self, input_features: Tensor, seconds: Tensor, window_s: Tensor) -> Tensor:
         """Mean and deviation of encoder frames in each window, ``(I, W, 2 * D)``, NaN behind the end of the sound."""
@@ -191,7 +195,7 @@ class EmoLLMModel(EmoLLMPreTrainedModel):
         audio_states: Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Raises ValueError when placeholders and features disagree in number, or placeholders come without features."""
+        """Raises ValueError when placeholders and features disagree in number, or placeholders have no features."""
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
         if input_ids is not None:
@@ -233,7 +237,9 @@ def _place(input_ids: Tensor, embeds: Tensor, token_id: int, features: Tensor | 
 class EmoLLMForConditionalGeneration(EmoLLMPreTrainedModel, GenerationMixin):
     """EmoLLM with its language-model head."""
 
-    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tied_weights_keys: ClassVar[dict[str, str]] = {  # type: ignore[misc]
+        "lm_head.weight": "model.language_model.embed_tokens.weight"
+    }
 
     def __init__(self, config: EmoLLMConfig):
         super().__init__(config)
@@ -301,11 +307,13 @@ class EmoLLMForConditionalGeneration(EmoLLMPreTrainedModel, GenerationMixin):
             attentions=outputs.attentions,
         )
 
-    def prepare_inputs_for_generation(
-        self, input_ids: Tensor, is_first_iteration: bool | None = False, **kwargs: Any
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self, input_ids: Any, is_first_iteration: bool | None = False, **kwargs: Any
     ) -> dict[str, Any]:
         """Media go in with the prompt only; later steps have them in the cache."""
-        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
+            input_ids, is_first_iteration=is_first_iteration, **kwargs
+        )
         if not is_first_iteration and kwargs.get("use_cache", True):
             for name in MEDIA_ARGUMENTS:
                 inputs.pop(name, None)

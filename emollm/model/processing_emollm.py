@@ -111,7 +111,6 @@ class EmoLLMProcessor(ProcessorMixin):
         image_size: side of the face crops that the face tower takes.
     """
 
-
     def __init__(self, feature_extractor: Any, tokenizer: Any, image_size: int = 48, chat_template: str | None = None):
         self.image_size = image_size
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
