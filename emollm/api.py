@@ -22,6 +22,7 @@ from emollm.report import ClipSummary, EmotionReport, PersonReport
 from emollm.serve.engine import EncodedClip, Generation, TransformersEngine
 
 ENGINES = ("auto", "transformers")
+MAX_TURNS = 8  # of the past that a chat keeps in mind, beside its first
 OnText = Callable[[str, str], None]  # channel "thought" or "answer", piece of text
 
 
@@ -204,7 +205,7 @@ class Chat:
         """Yield the answer piece by piece. The turn joins the conversation once it has been read to its end."""
         turn = user_message(question) if self._messages else clip_message(question, self._said)
         splitter, answer, self.thought = StreamSplitter(), "", ""
-        for piece in self._engine.stream([*self._messages, turn], self._clip, self._think):
+        for piece in self._engine.stream([*self._memory(), turn], self._clip, self._think):
             for channel, text in splitter.feed(piece):
                 if channel == "answer":
                     answer += text
@@ -216,6 +217,10 @@ class Chat:
                 answer += text
                 yield text
         self._messages += [turn, assistant_message(answer)]
+
+    def _memory(self) -> list[Message]:
+        """The first turn, which holds the clip, and the latest ones."""
+        return self._messages[:2] + self._messages[2:][-2 * MAX_TURNS :]
 
 
 def _perceive(clip: str | Path, transcript: str, face_crop: bool, on_stage: Stage | None) -> tuple[Clip, Perception]:

@@ -37,6 +37,10 @@ class FaceStates:
         self.spread = self.states.std(0)
         self._by_label = {e: np.flatnonzero(self.label == e) for e in EXPRESSIONS}
 
+    @property
+    def labels(self) -> set[str]:
+        return {emotion for emotion, rows in self._by_label.items() if len(rows)}
+
     def pick(self, emotion: str, random: np.random.Generator) -> int:
         return int(random.choice(self._by_label[emotion]))
 
@@ -88,7 +92,7 @@ def compose(
     by_emotion = {e: voice_rows[voices.emotion[voice_rows] == e] for e in EMOTIONS}
     tasks, weights = list(mix), np.array(list(mix.values()), float)
     # Between natural frequency (fair to accuracy) and uniform (fair to rare emotions): square roots.
-    natural = np.sqrt([max((faces.label == e).sum(), 1) for e in EXPRESSIONS])
+    natural = np.sqrt([(faces.label == e).sum() for e in EXPRESSIONS])
     for _ in range(count):
         task = str(random.choice(tasks, p=weights / weights.sum()))
         think = random.random() < think_share
@@ -128,7 +132,7 @@ def _compose_one(
             cuts = _cuts(seconds, int(random.choice([1, 2, 3], p=[0.35, 0.5, 0.15])), random)
         for emotion, (first, last) in zip(emotions, cuts):
             if phases and phases[-1].emotion == emotion:
-                emotion = str(random.choice([e for e in EXPRESSIONS if e != emotion]))
+                emotion = str(random.choice([e for e in EXPRESSIONS if e != emotion and e in faces.labels]))
             row = faces.pick(emotion, random)
             parts.append([row, first, last])
             units = named_units(faces.units([row]))
@@ -209,4 +213,4 @@ def write_records(path: Path, records: Iterator[Composed]) -> int:
 
 
 def read_records(path: Path) -> list[Composed]:
-    return [Composed.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Composed.from_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line]

@@ -13,6 +13,7 @@ from emollm.emotions import ADJECTIVES
 from emollm.facs import AU_CODES, AU_NAMES, PROTOTYPES
 from emollm.reasoning.prompts import DEFAULT_QUESTION
 from emollm.reasoning.spans import describe_time
+from emollm.reasoning.verify import BLINK, PRESENT
 
 MAX_NAMED = 4  # AUs named in one phase, strongest first
 
@@ -50,10 +51,11 @@ class Facts:
 
 
 def named_units(intensities: np.ndarray) -> dict[str, int]:
-    """AUs worth naming in ``(17,)`` measured intensities: the strongest four of 1 or more; blinks left out."""
+    """AUs worth naming in ``(17,)`` measured intensities: the strongest four that verification would bear out;
+    blinks left out."""
     order = np.argsort(-intensities, kind="stable")
-    levels = {AU_CODES[i]: int(np.clip(np.rint(intensities[i]), 0, 5)) for i in order if AU_CODES[i] != "AU45"}
-    return dict([(code, level) for code, level in levels.items() if level >= 1][:MAX_NAMED])
+    present = [i for i in order if intensities[i] >= PRESENT and AU_CODES[i] != BLINK]
+    return {AU_CODES[i]: int(np.clip(np.rint(intensities[i]), 1, 5)) for i in present[:MAX_NAMED]}
 
 
 def _units(phase: Phase) -> str:

@@ -23,7 +23,7 @@ class ComposedCollator:
 
     def __init__(self, processor: EmoLLMProcessor, faces: FaceStates, voices: Voices, flicker_seed: int | None = None):
         self.processor, self.faces, self.voices = processor, faces, voices
-        self.random = np.random.default_rng(flicker_seed) if flicker_seed is not None else None
+        self.flicker_seed = flicker_seed
         self._header = processor.tokenizer.encode(_ASSISTANT, add_special_tokens=False)
         self._end = processor.tokenizer.convert_tokens_to_ids(_END)
 
@@ -33,7 +33,7 @@ class ComposedCollator:
             self.processor.apply_chat_template(record.messages, tokenize=False, enable_thinking=record.think)
             for record in records
         ]
-        courses = [face_course(record, self.faces, self.random) for record in records]
+        courses = [face_course(record, self.faces, self._random(record)) for record in records]
         sounds = [self._sound(record) for record in records]
         # Each text names the placeholders that it has; a record whose message is an image says nothing of a voice.
         texts = self.processor.expand(
@@ -56,6 +56,12 @@ class ComposedCollator:
             "audio_prosody": torch.from_numpy(np.stack(prosody)),
         }
         return batch
+
+    def _random(self, record: Composed) -> np.random.Generator | None:
+        """Seeded by the record, not by its turn, so that a resumed run flickers as an unbroken one."""
+        if self.flicker_seed is None:
+            return None
+        return np.random.default_rng([self.flicker_seed, *(number for part in record.faces for number in part)])
 
     def _sound(self, record: Composed) -> np.ndarray:
         """``(W, 2 * D)`` states of the record's voice, no rows where there is none."""

@@ -1,4 +1,4 @@
-"""Instruction tuning with TRL: LoRA on the language model, adapters and voice head in full, towers frozen.
+"""Instruction tuning with TRL: LoRA on the language model, adapters in full, towers and voice head frozen.
 
 ``emollm train sft RECIPE`` or ``python -m emollm.train.sft RECIPE``. Resumes from its last checkpoint by itself.
 """
@@ -138,6 +138,7 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
     Returns:
         The trainer's summary (loss, runtime, samples per second).
     """
+    torch.manual_seed(recipe.seed)
     model, processor = assemble(fetch("llm"), fetch("audio_encoder"), recipe.face_tower, recipe.voice_head)
     model.model.language_model.to(
         torch.bfloat16
@@ -147,7 +148,6 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
     faces = face_states(recipe, valid=False)
     records = build_records(recipe, faces, voices)
     order = by_length(records, recipe.batch_size, recipe.seed)
-    torch.manual_seed(recipe.seed)
     lora = LoraConfig(r=recipe.lora_rank, lora_alpha=2 * recipe.lora_rank, target_modules=LORA_TARGETS)
     peft_model = get_peft_model(model, lora)
     for name, parameter in model.model.named_parameters():

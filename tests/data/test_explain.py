@@ -126,10 +126,6 @@ def test_the_strongest_units_are_named_in_whole_numbers():
     assert named_units(np.zeros(17)) == {}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="named_units names units measured at 0.5 to 1, which verification calls absent; it should ask for PRESENT",
-)
 def test_only_units_that_verification_finds_present_are_named():
     intensities = np.zeros(17)
     intensities[AU_CODES.index("AU12")] = PRESENT - 0.2
