@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from emollm.errors import ClipError
-from emollm.media.guard import Limits, declared_seconds, open_container
+from emollm.media.guard import Limits, declared_seconds, keys_only, open_container
 from emollm.media.sound import SAMPLE_RATE, Sound
 from emollm.media.transcript import Segment, subtitle_text
 
@@ -82,19 +82,20 @@ def survey(path: Path, limits: Limits) -> Survey:
     """
     found = Survey()
     sound = Sound(path, limits)
-    frames, last_s, shown_s = 0, 0.0, 0.0
+    frames, keys, last_s, shown_s = 0, 0, 0.0, 0.0
     with open_container(path, limits) as container:
         reader = _Reader(path, container)
         for packet in reader.packets():
             stamp_s = reader.seconds(packet, packet.stream) or 0.0
             if packet.stream is reader.video:
                 frames += 1
+                keys += packet.is_keyframe
                 limits.check_frames(path, frames)
                 limits.check_seconds(path, stamp_s)
                 if stamp_s >= last_s:
                     last_s, shown_s = stamp_s, float((packet.duration or 0) * packet.time_base)
                 if found.picture is None:
-                    found.picture = _first_picture(reader.decode(reader.video, packet), reader.video)
+                    found.picture = _first_picture(reader.pictures(reader.video, packet), reader.video)
             elif packet.stream is reader.audio:
                 for frame in reader.decode(reader.audio, packet):
                     sound.add(frame, reader.seconds(frame, reader.audio))
@@ -122,6 +123,8 @@ def survey(path: Path, limits: Limits) -> Survey:
     if found.waveform is not None:
         found.duration_s = max(found.duration_s, len(found.waveform) / SAMPLE_RATE)
     limits.check_seconds(path, found.duration_s)
+    if reader.keys_only and keys < frames:
+        found.warnings.append(f"The frames are so large that only the key frames are looked at, {keys} of {frames}.")
     if broken := reader.broken + sound.broken:
         found.warnings.append(f"Damaged pieces of the file were skipped: {broken}.")
     if declared > 0 and abs(declared - found.duration_s) > max(1.0, 0.05 * declared):
@@ -168,6 +171,7 @@ class _Reader:
         self.video = next((s for s in videos if s.codec_context), None)
         self.audio = next((s for s in container.streams.audio if s.codec_context), None)
         self.subtitles = next((s for s in container.streams.subtitles if s.codec_context), None)
+        self.keys_only = self.video is not None and keys_only(self.video.codec_context)
         self.start_s = 0.0
         self.broken = 0
 
@@ -208,10 +212,20 @@ class _Reader:
             self.broken += 1
             return []
 
+    def pictures(self, video: VideoStream, packet: Packet) -> list[VideoFrame]:
+        """Decode a packet of the video; if its frames are too large to keep, key frames alone, each by itself."""
+        if not self.keys_only:
+            return self.decode(video, packet)
+        if not packet.is_keyframe:
+            return []
+        frames = self.decode(video, packet) + self.decode(video, None)
+        video.codec_context.flush_buffers()
+        return frames
+
     def frames(self, video: VideoStream) -> Iterator[VideoFrame]:
         for packet in self.packets():
             if packet.stream is video:
-                yield from self.decode(video, packet)
+                yield from self.pictures(video, packet)
         yield from self.decode(video, None)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 
 from emollm.errors import ClipError
@@ -21,6 +22,9 @@ from emollm.errors import ClipError
 # because they make FFmpeg open other files or addresses.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,wav,mp3,flac,ogg,aac"
 _DECODING_PIXELS = 32_000_000  # over all threads, each of which holds whole frames
+_KEPT_PIXELS = (
+    17_000_000  # with 8-bit 4:2:0 colour; 17 of these, the most a stream can make a decoder keep, take 0.6 GB
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Limits:
     file_bytes: int = 1 << 30
     seconds: float = 600.0
     frame_pixels: int = 8192 * 4320  # a video frame, as stored: 8K passes
-    image_pixels: int = 80_000_000  # a still picture, as stored: phone cameras pass
+    image_pixels: int = 65_000_000  # a still picture, as stored: phone cameras pass
     frames: int = 72_000  # 10 minutes at 120 frames per second
     audio_samples: int = 600 * 48_000 * 8  # over all channels, as stored
 
@@ -46,11 +50,10 @@ class Limits:
         if samples > self.audio_samples:
             raise ClipError(f"{name} holds more than the limit of {self.audio_samples:,} sound samples.")
 
-    def check_image(self, name: object, width: int, height: int) -> None:
-        if width * height > self.image_pixels:
-            raise ClipError(
-                f"{name} has {width} x {height} pixels, over the limit of {self.image_pixels / 1e6:.0f} million."
-            )
+    def check_image(self, name: object, width: int, height: int, share: float = 1.0) -> None:
+        if width * height > self.image_pixels * share:
+            most = f"{self.image_pixels * share / 1e6:.0f} million"
+            raise ClipError(f"{name} has {width} x {height} pixels, over the limit of {most}.")
 
     def check_frame(self, name: object, width: int, height: int, pixel_format: VideoFormat | None) -> None:
         # A decoder may hold 17 frames. Three bytes a pixel are enough for 8-bit colour in full and 16-bit 4:2:0.
@@ -118,8 +121,15 @@ def open_container(path: Path, limits: Limits) -> Iterator[InputContainer]:
                     affordable = _DECODING_PIXELS // max(context.width * context.height, 1)
                     context.thread_count = max(1, min(4, os.cpu_count() or 1, affordable))
                     context.thread_type = "AUTO"
-                    context.options = {"max_pixels": str(limits.frame_pixels)}
+                    most = limits.frame_pixels if keys_only(context) else min(limits.frame_pixels, _KEPT_PIXELS)
+                    context.options = {"max_pixels": str(most)}
             yield container
+
+
+def keys_only(context: VideoCodecContext) -> bool:
+    """Say whether the frames are too large to keep others to refer to: those of 8K are, those of 4K at 10 bits not."""
+    bits = context.format.padded_bits_per_pixel if context.format else 24
+    return context.width * context.height * (bits + 4) > _KEPT_PIXELS * (12 + 4)  # 4 are for motion vectors
 
 
 def declared_seconds(container: InputContainer) -> float | None:

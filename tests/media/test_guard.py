@@ -152,18 +152,35 @@ def test_8k_frame_is_handled_in_little_memory(tmp_path):
         times=[0, 0.25],
         pictures=[noise] * 2,
         size=(7680, 4320),
-        options={"preset": "ultrafast", "crf": "51"},
+        options={"preset": "ultrafast", "crf": "51", "g": "1"},
     )
     said, peak = peak_mebibytes(path)
     assert said == "[(720, 1280, 3), (720, 1280, 3)]"
     assert peak < 700
 
 
+def test_8k_frames_that_refer_to_many_others_are_left_out(tmp_path):
+    """Sixteen such pictures in the decoder would take a gigabyte."""
+    grey = [np.full((4320, 7680, 3), 100 + 5 * i, np.uint8) for i in range(3)]
+    options = {"preset": "ultrafast", "refs": "16", "g": "10"}
+    path = write_clip(
+        tmp_path / "8k.mp4",
+        times=[i / 5 for i in range(20)],
+        pictures=[grey[i % 3] for i in range(20)],
+        size=(7680, 4320),
+        options=options,
+    )
+    said, peak = peak_mebibytes(path)
+    assert said == "[(720, 1280, 3), (720, 1280, 3)]"
+    assert peak < 400
+    assert any("key frames are looked at, 2 of 20" in warning for warning in read_clip(path).warnings)
+
+
 def test_pixel_bombs_are_refused_before_they_unfold(tmp_path):
     picture = tmp_path / "bomb.png"
     picture.write_bytes(png(30_000, 30_000, rows=10))
     said, peak = peak_mebibytes(picture)
-    assert "limit of 80 million" in said
+    assert "limit of 65 million" in said
     assert peak < 300
 
     video = tmp_path / "bomb.mov"  # the header says 64 x 48
@@ -184,6 +201,14 @@ def test_pixel_bombs_are_refused_before_they_unfold(tmp_path):
     said, peak = peak_mebibytes(gif)
     assert str(gif) in said
     assert peak < 300
+
+
+def test_the_largest_picture_is_held_once(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(8000, 8000, rows=8000))  # 256 MB as Pillow stores it
+    said, peak = peak_mebibytes(path)
+    assert said == "[(1280, 1280, 3)]"
+    assert peak < 450
 
 
 @pytest.mark.parametrize("step", [5760, 0])  # honest timestamps, and timestamps that all say 0

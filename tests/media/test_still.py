@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,6 +64,13 @@ def test_too_many_pixels(tmp_path):
     Image.fromarray(checker()).save(tmp_path / "a.png")
     with pytest.raises(ClipError, match="64 x 48 pixels"):
         read_clip(tmp_path / "a.png", limits=Limits(image_pixels=3000))
+
+
+def test_webp_may_have_half_as_many_pixels(tmp_path):
+    for name, refused in (("a.png", False), ("a.webp", True)):
+        Image.new("RGB", (50, 40)).save(tmp_path / name)
+        with pytest.raises(ClipError, match="50 x 40 pixels") if refused else nullcontext():
+            read_clip(tmp_path / name, limits=Limits(image_pixels=3000))
 
 
 def test_truncated_picture(tmp_path):
