@@ -22,9 +22,7 @@ from emollm.errors import ClipError
 # because they make FFmpeg open other files or addresses.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,wav,mp3,flac,ogg,aac"
 _DECODING_PIXELS = 32_000_000  # over all threads, each of which holds whole frames
-_KEPT_PIXELS = (
-    17_000_000  # with 8-bit 4:2:0 colour; 17 of these, the most a stream can make a decoder keep, take 0.6 GB
-)
+_KEPT_PIXELS = 14_600_000  # of a frame with 8-bit 4:2:0 colour; a stream may make a decoder keep 17, which is 0.5 GB
 
 
 @dataclass(frozen=True)
