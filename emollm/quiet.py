@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,12 @@ _SETTINGS = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "GLOG_minloglevel": "3",
 }
+
+
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Keep a Ctrl-C that arrives inside a finaliser or a callback, where Python would print it and go on."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()  # at once it would be lost in here again
 
 
 @contextmanager
@@ -37,11 +45,13 @@ def quiet() -> Iterator[None]:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(logging.Filter("emollm"))
     logging.getLogger().addHandler(handler)
+    hook, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        sys.unraisablehook = hook
         logging.getLogger().removeHandler(handler)
         sys.stderr.close()
         sys.stderr = before
