@@ -33,6 +33,10 @@ from emollm.weights import PARTS, cached_folder, fetch
 SHIPPED = Path(__file__).parent.parent / "checkpoints" / "tiny"
 CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 _TRAINED = ("voice_head", "face_adapter", "audio_adapter", "prosody_adapter")
+_NEW_TOKENS = {
+    FACE_TOKEN: " face picture", AUDIO_TOKEN: " voice sound", THINK_TOKENS[0]: " ponder inside",
+    THINK_TOKENS[1]: " hence outside", ANSWER_TOKENS[0]: " verdict aloud", ANSWER_TOKENS[1]: " finished quiet",
+}  # fmt: skip
 # One pair a prosody number: the words for its high and its low end.
 _PROSODY_WORDS = (
     ("high pitch", "low pitch"), ("varied", "flat"), ("loud", "quiet"), ("uneven", "even"), ("fast", "slow"),
@@ -103,13 +107,16 @@ def _embeddings(model: PreTrainedModel) -> Tensor:
 
 @torch.no_grad()
 def _name_new_tokens(embeddings: Tensor, tokenizer: Any, old_size: int) -> None:
-    """Start each new token as the mean of the pieces that its text was made of before it became one token."""
-    for token in (FACE_TOKEN, AUDIO_TOKEN, *THINK_TOKENS, *ANSWER_TOKENS):
-        new = tokenizer.convert_tokens_to_ids(token)
-        word = token.strip("<|>/")
-        pieces = tokenizer.encode(f"{'end ' if '/' in token else ''}{word}:", add_special_tokens=False)
-        if new >= old_size:
-            embeddings[new] = embeddings[[p for p in pieces if p < old_size]].mean(0)
+    """Start each new token between two words that share nothing, at the length of a typical embedding.
+
+    The rows serve as output embeddings too and are not trained. Were a row only the mean of its words, shorter than
+    they are, the model could never prefer the new token to them; at full length it can.
+    """
+    typical = embeddings[:old_size].norm(dim=-1).median()
+    for token, words in _NEW_TOKENS.items():
+        pieces = tokenizer.encode(words, add_special_tokens=False)
+        mean = embeddings[pieces].mean(0)
+        embeddings[tokenizer.convert_tokens_to_ids(token)] = mean / mean.norm() * typical
 
 
 @torch.no_grad()

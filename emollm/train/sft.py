@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -54,6 +55,7 @@ class SFTRecipe(BaseModel):
     voice_head: Path
     voices: Path
     stages: list[SFTStage]
+    start_from: Path | None = None
     batch_size: int = 16
     learning_rate: float = 5e-4
     lora_rank: int = 16
@@ -153,6 +155,8 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
     for name, parameter in model.model.named_parameters():
         if name.split(".")[0] in ("face_adapter", "audio_adapter", "prosody_adapter"):
             parameter.requires_grad_(True)
+    if recipe.start_from is not None:
+        load_parts(peft_model, model, recipe.start_from)
     arguments = SFTConfig(
         output_dir=str(recipe.output / "checkpoints"),
         per_device_train_batch_size=recipe.batch_size,
@@ -190,6 +194,12 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
     save_parts(peft_model, model, processor, recipe.output)
     (recipe.output / "log.json").write_text(json.dumps(trainer.state.log_history))
     return summary
+
+
+def load_parts(peft_model: Any, model: Any, folder: Path) -> None:
+    """Go on from what :func:`save_parts` wrote."""
+    model.model.load_state_dict(load_file(folder / "adapters.safetensors"), strict=False)
+    set_peft_model_state_dict(peft_model, load_file(folder / "lora" / "adapter_model.safetensors"))
 
 
 def save_parts(peft_model: object, model: object, processor: EmoLLMProcessor, output: Path) -> None:
