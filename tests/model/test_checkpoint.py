@@ -59,11 +59,13 @@ def test_a_reading_starts_as_its_name_in_the_language_of_the_model(assembled):
     assert_close(column.norm(), embeddings.norm(dim=-1).median())
 
 
-def test_new_tokens_start_as_their_words(assembled):
+def test_new_tokens_start_between_their_words_at_full_length(assembled):
     model, processor = assembled
     embeddings, tokenizer = model.get_input_embeddings().weight, processor.tokenizer
-    pieces = tokenizer.encode("answer:", add_special_tokens=False)
-    assert_close(embeddings[tokenizer.convert_tokens_to_ids("<answer>")], embeddings[pieces].mean(0))
+    row = embeddings[tokenizer.convert_tokens_to_ids("<answer>")]
+    mean = embeddings[tokenizer.encode(" verdict aloud", add_special_tokens=False)].mean(0)
+    assert_close(torch.cosine_similarity(row, mean, dim=0), torch.tensor(1.0))
+    assert row.norm() > mean.norm()  # a row no longer than the mean of its words could never be preferred to them
 
 
 def test_trained_parts_are_adapters_and_voice_head(assembled):
