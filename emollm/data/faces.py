@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track as progress
 
+from emollm.data.arrays import Arrays
 from emollm.emotions import EXPRESSIONS
 from emollm.errors import BadArgumentError
 from emollm.face.align import align, whole_image_crop
@@ -22,7 +23,7 @@ STORED_SIZE = 56  # a little more than the tower's 48 px, so that augmentation h
 
 
 @dataclass
-class Faces:
+class Faces(Arrays):
     """``N`` labelled faces.
 
     Attributes:
@@ -50,17 +51,6 @@ class Faces:
 
     def subset(self, rows: np.ndarray) -> Faces:
         return Faces(**{key: value[rows] for key, value in vars(self).items()})
-
-    def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(partial, **vars(self))
-        partial.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> Faces:
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{key: arrays[key] for key in cls.__dataclass_fields__})
 
     @classmethod
     def concatenate(cls, parts: list[Faces]) -> Faces:

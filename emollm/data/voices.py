@@ -16,6 +16,7 @@ from rich.progress import track as progress
 from transformers import AutoFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from emollm.data.arrays import Arrays
 from emollm.emotions import EMOTIONS
 from emollm.errors import BadArgumentError
 from emollm.media.clip import read_clip
@@ -34,7 +35,7 @@ PROSODY_FIELDS = tuple(Prosody.__dataclass_fields__)
 
 
 @dataclass
-class Voices:
+class Voices(Arrays):
     """``N`` takes of utterances.
 
     Attributes:
@@ -59,17 +60,6 @@ class Voices:
 
     def __len__(self) -> int:
         return len(self.take)
-
-    def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, **vars(self))
-        partial.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> Voices:
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{key: arrays[key] for key in cls.__dataclass_fields__})
 
     def prosody_of(self, row: int) -> Prosody:
         numbers = [None if math.isnan(value) else float(value) for value in self.prosody[row]]
