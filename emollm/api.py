@@ -19,10 +19,9 @@ from emollm.reasoning.parse import ParsedAnswer, StreamSplitter, parse_answer
 from emollm.reasoning.person import person_report
 from emollm.reasoning.prompts import DEFAULT_QUESTION, Message, assistant_message, clip_message, user_message
 from emollm.report import ClipSummary, EmotionReport, PersonReport
-from emollm.serve.engine import EncodedClip, Generation, TransformersEngine
+from emollm.serve.engine import EncodedClip, Engine, Generation, check_engine, load_engine
 from emollm.voice.prosody import Prosody
 
-ENGINES = ("auto", "transformers")
 MAX_TURNS = 8  # of the past that a chat keeps in mind, beside its first
 OnText = Callable[[str, str], None]  # channel "thought" or "answer", piece of text
 
@@ -35,7 +34,7 @@ class EmoLLM:
     >>> report.answer
     """
 
-    def __init__(self, engine: TransformersEngine, name: str):
+    def __init__(self, engine: Engine, name: str):
         self.engine, self.name = engine, name
 
     @classmethod
@@ -48,11 +47,10 @@ class EmoLLM:
             BadArgumentError: unknown engine.
             WeightsError: a part cannot be fetched or the folder holds no EmoLLM checkpoint.
         """
-        if engine not in ENGINES:
-            raise BadArgumentError(f"There is no engine '{engine}'; choose one of {', '.join(ENGINES)}.")
+        check_engine(engine)
         if model is None:
-            return cls(TransformersEngine(default_model(progress)), "emollm-tiny")
-        return cls(TransformersEngine(Path(model)), str(model))
+            return cls(load_engine(engine, default_model(progress)), "emollm-tiny")
+        return cls(load_engine(engine, Path(model)), str(model))
 
     def analyze(
         self,
@@ -184,7 +182,7 @@ class Chat:
         warnings: sentences about the clip.
     """
 
-    def __init__(self, engine: TransformersEngine, clip: EncodedClip, said: str, think: bool, warnings: list[str]):
+    def __init__(self, engine: Engine, clip: EncodedClip, said: str, think: bool, warnings: list[str]):
         self._engine, self._clip, self._said, self._think = engine, clip, said, think
         self._messages: list[Message] = []
         self.thought = ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -75,24 +74,9 @@ class EmoLLMPredictor:
         self.model, self.name = model, model.name
 
     def describe(self) -> dict[str, str]:
-        import torch
-        import transformers
-
         from emollm import __version__
 
-        engine = self.model.engine
-        device = engine.model.device
-        return {
-            "model": self.name,
-            "checkpoint_sha256": _digest(engine.folder),
-            "engine": engine.name,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "dtype": str(engine.model.dtype).removeprefix("torch."),
-            "decoding": "greedy",
-            "emollm": __version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        }
+        return {"model": self.name, "emollm": __version__, **self.model.engine.describe()}
 
     def prepare(self, sample: Sample, question: str) -> _Question:
         """Read, perceive and encode the clip."""
@@ -187,15 +171,3 @@ def cut(clip: Clip, start_s: float, end_s: float | None) -> Clip:
         limits=clip.limits,
         source=clip.source,
     )
-
-
-def _digest(folder: Path) -> str:
-    """Of every file of a checkpoint; of its name where it is not a folder but a hub id."""
-    digest = sha256()
-    for file in sorted(folder.rglob("*")) if folder.is_dir() else []:
-        if file.is_file():
-            with file.open("rb") as opened:
-                while block := opened.read(1 << 20):
-                    digest.update(block)
-    digest.update(b"" if folder.is_dir() else str(folder).encode())
-    return digest.hexdigest()

@@ -1,26 +1,21 @@
-"""The transformers engine: encode a clip once, then answer any number of questions about it, streamed."""
+"""Who runs the model: one small protocol for transformers, vLLM and OpenAI-compatible servers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from typing import Protocol
 
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, TextIteratorStreamer
 
-from emollm.emotions import EMOTIONS
-from emollm.errors import WeightsError
-from emollm.model.audio_encoder import PROSODY_SIZE
-from emollm.model.modeling_emollm import EmoLLMForConditionalGeneration
-from emollm.model.processing_emollm import ClipInputs, EmoLLMProcessor, Placeholders
+from emollm.errors import BadArgumentError
+from emollm.model.processing_emollm import ClipInputs, Placeholders
 from emollm.reasoning.prompts import Message
 
 MAX_NEW_TOKENS = 320
+ENGINES = ("auto", "transformers")
 
 
 @dataclass(frozen=True)
@@ -75,177 +70,59 @@ class Request:
 NO_CLIP = EncodedClip(Placeholders(face=[], audio=0), states={})
 
 
-class _LabelReader(LogitsProcessor):
-    """Reads the probability of every label off each row's first token behind ``<answer>``; changes nothing."""
+class Engine(Protocol):
+    """Encodes a clip once, then answers any number of questions about it, greedily.
 
-    def __init__(self, answer_token_id: int, label_token_ids: list[int]):
-        self.answer_token_id, self.label_token_ids = answer_token_id, label_token_ids
-        self.distributions: dict[int, dict[str, float]] = {}
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        for row in (input_ids[:, -1] == self.answer_token_id).nonzero()[:, 0].tolist():
-            probabilities = scores[row, self.label_token_ids].float().softmax(-1).tolist()
-            self.distributions[row] = dict(zip(EMOTIONS, probabilities))
-        return scores
-
-
-class _Stop(StoppingCriteria):
-    """Ends generation when the reader of the stream has gone."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
-        return torch.full((input_ids.shape[0],), self.stopped, device=input_ids.device)
-
-
-class TransformersEngine:
-    """EmoLLM on transformers, greedy.
-
-    Args:
-        folder: a merged EmoLLM checkpoint.
-
-    Raises:
-        WeightsError: the folder holds no EmoLLM checkpoint.
+    Attributes:
+        name: as reports show it, such as ``transformers``.
     """
 
-    name = "transformers"
+    name: str
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        try:
-            self.processor = EmoLLMProcessor.from_pretrained(folder)
-            self.model = EmoLLMForConditionalGeneration.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True
-            ).eval()
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise WeightsError(f"{folder} holds no EmoLLM checkpoint that can be loaded.") from error
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model.to(device)
-        tokenizer = self.processor.tokenizer
-        # Labels differ in their first token, so one position tells them apart.
-        self._label_ids = [tokenizer.encode(label, add_special_tokens=False)[0] for label in EMOTIONS]
+    def describe(self) -> dict[str, str]:
+        """What decides the replies: checkpoint digest, engine, device, dtype, versions."""
+        ...
 
-    @torch.inference_mode()
     def encode(self, clip: ClipInputs) -> EncodedClip:
-        """Run the towers over one clip and person."""
-        media = {key: value.to(self.model.device) for key, value in self.processor.pack([clip]).items()}
-        states: dict[str, Tensor] = {}
-        face_readings = voice_readings = None
-        if "face_pixels" in media:
-            faces = self.model.get_face_features(media["face_pixels"], media["face_blendshapes"], media["face_window"])
-            states["face_states"] = faces.last_hidden_state
-            face_readings = faces.readings[0].masked_fill(~faces.present[0, :, None], float("nan")).cpu()
-        if "input_features" in media:
-            sound = self.model.get_audio_features(
-                media["input_features"], media["audio_seconds"], media["audio_window_s"], media["audio_prosody"]
-            )
-            states["audio_states"] = sound.last_hidden_state
-            states["audio_prosody"] = media["audio_prosody"]
-            voice_readings = sound.readings[0].cpu()
-        return EncodedClip(Placeholders.of(clip), states, face_readings, voice_readings)
+        """Run the towers over one clip and person. May be called from several threads at once."""
+        ...
 
     def stream(
         self, messages: list[Message], clip: EncodedClip, think: bool, result: Generation | None = None
     ) -> Iterator[str]:
         """Yield the reply piece by piece, section tags included; ``result`` is filled when it is finished."""
-        prompt = self._prompt(messages, clip, think)
-        inputs = self._inputs([prompt], [clip])
-        streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        reader = _LabelReader(self.model.config.answer_token_id, self._label_ids)
-        stop = _Stop()
-        failure: list[BaseException] = []
+        ...
 
-        def generate() -> None:
-            try:
-                with torch.inference_mode():
-                    self.model.generate(
-                        **inputs,
-                        max_new_tokens=MAX_NEW_TOKENS,
-                        do_sample=False,
-                        streamer=streamer,
-                        logits_processor=LogitsProcessorList([reader]),
-                        stopping_criteria=[stop],
-                    )
-            except BaseException as error:
-                failure.append(error)
-                streamer.end()
-
-        worker = Thread(target=generate, daemon=True)
-        worker.start()
-        pieces = []
-        try:
-            for piece in streamer:
-                if piece:
-                    pieces.append(piece)
-                    yield piece
-        finally:
-            stop.stopped = True
-            worker.join()
-        if failure:
-            raise failure[0]
-        if result is not None:
-            result.text = "".join(pieces)
-            result.distribution = reader.distributions.get(0, {})
-            result.prompt = prompt
-
-    def generate(self, messages: list[Message], clip: EncodedClip, think: bool) -> Generation:
-        """The whole reply at once: the same tokens as :meth:`stream`."""
-        return self.generate_batch([Request(messages, clip)], think)[0]
-
-    @torch.inference_mode()
     def generate_batch(self, requests: list[Request], think: bool) -> list[Generation]:
-        """Whole replies to several requests, clips with and without a face or a voice mixed.
-
-        Replies are those of :meth:`generate`, but where two tokens are all but equally likely: sums over a padded
-        batch round differently in their last bits.
-        """
-        prompts = [self._prompt(request.messages, request.clip, think) for request in requests]
-        inputs = self._inputs(
-            [prompt + request.thought for prompt, request in zip(prompts, requests)],
-            [request.clip for request in requests],
-        )
-        reader = _LabelReader(self.model.config.answer_token_id, self._label_ids)
-        tokens = self.model.generate(
-            **inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, logits_processor=LogitsProcessorList([reader])
-        )
-        texts = self.processor.tokenizer.batch_decode(
-            tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-        )
-        return [
-            Generation(request.thought + text, reader.distributions.get(row, {}), prompt)
-            for row, (request, prompt, text) in enumerate(zip(requests, prompts, texts))
-        ]
-
-    def _prompt(self, messages: list[Message], clip: EncodedClip, think: bool) -> str:
-        text = self.processor.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=think
-        )
-        return self.processor.expand([text], [clip.placeholders])[0]
-
-    def _inputs(self, texts: list[str], clips: list[EncodedClip]) -> dict[str, Tensor]:
-        """Arguments of the model for a batch, one clip a row: texts padded on the left, states padded with NaN."""
-        tokens = self.processor.tokenizer(
-            texts, padding=True, padding_side="left", return_tensors="pt", add_special_tokens=False
-        ).to(self.model.device)
-        inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
-        inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        for name in ("face_states", "audio_states"):
-            inputs |= _pad_states(name, [clip.states.get(name) for clip in clips])
-        if "audio_states" in inputs:
-            silence = torch.zeros(1, PROSODY_SIZE, device=self.model.device)
-            inputs["audio_prosody"] = torch.cat([clip.states.get("audio_prosody", silence) for clip in clips])
-        return inputs
+        """Whole replies to several requests, in order, clips with and without a face or a voice mixed."""
+        ...
 
 
-def _pad_states(name: str, states: list[Tensor | None]) -> dict[str, Tensor]:
-    """``(I, W, D)`` of items ``(1, w, D)``, NaN where an item has no window; nothing if no item has any."""
-    there = [state for state in states if state is not None]
-    if not there:
-        return {}
-    windows, size = max(state.shape[1] for state in there), there[0].shape[2]
-    padded = there[0].new_full((len(states), windows, size), float("nan"))
-    for row, state in enumerate(states):
-        if state is not None:
-            padded[row, : state.shape[1]] = state[0]
-    return {name: padded}
+def checkpoint_digest(folder: Path) -> str:
+    """SHA-256 over every file of a checkpoint; over its name where it is not a folder but a hub id."""
+    digest = sha256()
+    for file in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        if file.is_file():
+            with file.open("rb") as opened:
+                while block := opened.read(1 << 20):
+                    digest.update(block)
+    digest.update(b"" if folder.is_dir() else str(folder).encode())
+    return digest.hexdigest()
+
+
+def check_engine(name: str) -> None:
+    """Raise BadArgumentError unless there is such an engine."""
+    if name not in ENGINES:
+        raise BadArgumentError(f"There is no engine '{name}'; choose one of {', '.join(ENGINES)}.")
+
+
+def load_engine(name: str, folder: Path) -> Engine:
+    """The engine of that name over a merged checkpoint; ``auto`` takes the best that this machine has.
+
+    Raises:
+        WeightsError: the folder holds no EmoLLM checkpoint. BadArgumentError: no such engine.
+    """
+    check_engine(name)
+    from emollm.serve.transformers_engine import TransformersEngine
+
+    return TransformersEngine(folder)

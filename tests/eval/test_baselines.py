@@ -33,7 +33,7 @@ from emollm.eval.samples import benchmark_samples
 from emollm.eval.schema import Measured, Sample
 from emollm.face.detect import BLENDSHAPES
 from emollm.reasoning.parse import parse_answer
-from emollm.serve.engine import TransformersEngine
+from emollm.serve.transformers_engine import TransformersEngine
 from emollm.weights import fetch
 
 QUESTION = "How does this person feel?"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny import make_scripted, make_tiny
 
-from emollm.serve.engine import TransformersEngine
+from emollm.serve.transformers_engine import TransformersEngine
 
 
 @pytest.fixture(scope="session")

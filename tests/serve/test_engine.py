@@ -9,8 +9,9 @@ from tiny import SCRIPT, make_clip
 from emollm.emotions import EMOTIONS
 from emollm.errors import WeightsError
 from emollm.reasoning.prompts import assistant_message, clip_message, user_message
-from emollm.serve import engine as engine_module
-from emollm.serve.engine import Generation, TransformersEngine
+from emollm.serve import transformers_engine as engine_module
+from emollm.serve.engine import Generation
+from emollm.serve.transformers_engine import TransformersEngine
 
 ASK = [clip_message()]
 

@@ -5,7 +5,7 @@ from tiny import SCRIPT, make_clip
 
 from emollm.emotions import EMOTIONS
 from emollm.reasoning.prompts import assistant_message, clip_message, user_message
-from emollm.serve import engine as engine_module
+from emollm.serve import transformers_engine as engine_module
 from emollm.serve.engine import NO_CLIP, Generation, Request
 
 ASK = [clip_message()]

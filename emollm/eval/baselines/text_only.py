@@ -21,7 +21,7 @@ from emollm.voice.prosody import Prosody
 from emollm.weights import PARTS, fetch
 
 if TYPE_CHECKING:
-    from emollm.serve.engine import TransformersEngine
+    from emollm.serve.transformers_engine import TransformersEngine
 
 
 class TextOnly:
@@ -36,7 +36,7 @@ class TextOnly:
 
     def __init__(self, card: BenchmarkCard, engine: TransformersEngine | None = None, llm: str | None = None):
         from emollm.model.checkpoint import default_model
-        from emollm.serve.engine import TransformersEngine
+        from emollm.serve.transformers_engine import TransformersEngine
 
         self.options = list(words(card).values())
         self.engine = engine or TransformersEngine(default_model())
