@@ -21,6 +21,7 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from emollm.batch import Job, Settings, check_clip, check_writable, plan, run
+from emollm.data.command import app as data
 from emollm.errors import BadArgumentError, EmoLLMError
 from emollm.eval.command import app as evaluation
 from emollm.quiet import quiet
@@ -40,8 +41,7 @@ app = typer.Typer(
 )
 models = typer.Typer(help="The pretrained parts: list them, fetch them ahead, read the model card.")
 app.add_typer(models, name="models", no_args_is_help=True)
-data = typer.Typer(help="Training data.")
-app.add_typer(data, name="data", no_args_is_help=True)
+app.add_typer(data, name="data")
 app.add_typer(evaluation, name="eval")
 
 
@@ -227,20 +227,6 @@ def card() -> None:
         console.print(Markdown(text))
     else:
         print(text, end="")
-
-
-@data.command()
-def synthesize(
-    recipe: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Such as train/tiny/renders.yaml.")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
-    head: Annotated[Path | None, typer.Option(help="The blendshape head, if the recipe names none.")] = None,
-    debug: DebugOption = False,
-) -> None:
-    """Render faces with exact Action Unit intensities."""
-    from emollm.data.synthesize import load_recipe
-    from emollm.data.synthesize import synthesize as render
-
-    render(load_recipe(recipe), out, head)
 
 
 @app.command()
