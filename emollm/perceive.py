@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from emollm.errors import NothingToReadError
-from emollm.face.detect import FaceLandmarker
+from emollm.face.lend import lend_landmarker
 from emollm.face.track import FaceTrack, track_faces
 from emollm.media.clip import Clip
 from emollm.voice.prosody import Prosody, measure_prosody
@@ -46,7 +46,7 @@ def perceive(clip: Clip, *, face_crop: bool = False, on_stage: Stage | None = No
     if clip.has_video:
         fps = min(FRAMES_PER_SECOND, MAX_FRAMES / max(clip.duration_s, 1.0))
         expected = max(1, round(clip.duration_s * fps))
-        with FaceLandmarker(fetch("face_landmarker")) as landmarker:
+        with lend_landmarker(fetch("face_landmarker")) as landmarker:
             tracking = track_faces(
                 clip.frames(fps),
                 landmarker,

@@ -7,7 +7,7 @@ import numpy as np
 from emollm.errors import NothingToReadError
 from emollm.eval.predict import CannotAnswerError, cut
 from emollm.eval.schema import Sample
-from emollm.face.detect import FaceLandmarker
+from emollm.face.lend import lend_landmarker
 from emollm.face.track import FaceTrack, track_faces
 from emollm.media.clip import Clip, read_clip
 from emollm.perceive import FRAMES_PER_SECOND, MAX_FRAMES
@@ -41,7 +41,7 @@ def main_face(sample: Sample) -> FaceTrack:
         CannotAnswerError: there is no picture. NothingToReadError: no face is found in it.
     """
     clip, fps = look(sample)
-    with FaceLandmarker(fetch("face_landmarker")) as landmarker:
+    with lend_landmarker(fetch("face_landmarker")) as landmarker:
         tracks = track_faces(clip.frames(fps), landmarker, face_crop=sample.face_crop).tracks
     if not tracks:
         raise NothingToReadError("No face was found.")

@@ -17,6 +17,7 @@ from emollm.eval.probes.outcome import Figure, Run, Verdict
 from emollm.eval.probes.warp import lifted, shift_px, to_rest, warp
 from emollm.eval.schema import Sample, Truth
 from emollm.face.detect import FaceLandmarker
+from emollm.face.lend import lend_landmarker
 from emollm.weights import fetch
 
 EACH = 3  # questions a portrait
@@ -26,7 +27,7 @@ AT_REST, CONTROL = "mouth at rest", "brows moved"
 
 def build(material: Material, count: int) -> list[Sample]:
     samples = []
-    with FaceLandmarker(fetch("face_landmarker")) as landmarker:
+    with lend_landmarker(fetch("face_landmarker")) as landmarker:
         for smiling, neutral in material.portraits()[:count]:
             warped = _warped(smiling, neutral, landmarker, material.clips / "warped")
             if warped is None:
