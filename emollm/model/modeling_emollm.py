@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-from emollm.model.adapters import TokenAdapter, summarise
-from emollm.model.audio_encoder import CHUNK_SECONDS, PROSODY_SIZE, VoiceHead, audio_tower, pool_windows
-from emollm.model.configuration_emollm import SUMMARY_TOKENS, EmoLLMConfig
-from emollm.model.face_encoder import FaceEncoder
-
-
-@dataclass
-class TowerOutput(BaseModelOutputWithPooling):
-    """Output of ``get_face_features`` / ``get_audio_features``.
-
-    Attributes:
-        last_hidden_state: tower states to pass back as ``face_states`` / ``audio_states`` (the clip encoded once).
-        pooler_output: ``(number of placeholders, text_size)`` adapter tokens, items in order, windows then summaries.
-        readings: ``(I, W, R)`` what the face heads read in each window, ``(I, R)`` what the voice head read.
-        present: ``(I, W)`` bool, windows that hold something.
-    """
-
-    readings: Tensor | None = None
-    present: Tensor | None = None
+from emollm.model.configuration_emollm import EmoLLMConfig
+from emollm.model.towers import TowerMixin, TowerOutput
 
 
 class EmoLLMPreTrainedModel(PreTrainedModel):
@@ -46,7 +27,7 @@ class EmoLLMPreTrainedModel(PreTrainedModel):
     ]
 
 
-class EmoLLMModel(EmoLLMPreTrainedModel):
+class EmoLLMModel(TowerMixin, EmoLLMPreTrainedModel):
     """Everything but the language-model head.
 
     The media of a batch are ``I`` items (clips) in the order in which their placeholders appear; every media tensor
@@ -55,20 +36,7 @@ class EmoLLMModel(EmoLLMPreTrainedModel):
 
     def __init__(self, config: EmoLLMConfig):
         super().__init__(config)
-        audio_size, text_size = config.audio_config.d_model, config.text_config.hidden_size
-        self.face_tower = FaceEncoder(config.face_config)
-        self.audio_tower = audio_tower(config.audio_config)
-        self.voice_head = VoiceHead(audio_size, config.voice_size)
-        self.face_adapter = TokenAdapter(
-            config.face_config.feature_size, config.face_config.num_readings, config.adapter_size, text_size
-        )
-        self.audio_adapter = TokenAdapter(
-            2 * audio_size + config.voice_size + config.num_voice_readings,
-            config.num_voice_readings,
-            config.adapter_size,
-            text_size,
-        )
-        self.prosody_adapter = nn.Linear(PROSODY_SIZE, text_size)
+        self.add_towers(config)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
@@ -77,105 +45,6 @@ class EmoLLMModel(EmoLLMPreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_input_embeddings(value)
-
-    def get_face_features(
-        self,
-        face_pixels: Tensor | None = None,
-        face_blendshapes: Tensor | None = None,
-        face_window: Tensor | None = None,
-        face_states: Tensor | None = None,
-    ) -> TowerOutput:
-        """Encode faces.
-
-        Args:
-            face_pixels: ``(I, T, S, S, 3)`` uint8 crops.
-            face_blendshapes: ``(I, T, 52)``, NaN rows where there are none.
-            face_window: ``(I, T)`` index of the clip window that the frame belongs to, -1 for padding and poor frames.
-            face_states: ``(I, W, feature_size)`` instead of these: states of an earlier call, NaN where no window is.
-        """
-        if face_states is None:
-            if face_pixels is None or face_blendshapes is None or face_window is None:
-                raise ValueError("faces need face_pixels, face_blendshapes and face_window, or face_states")
-            face_states = self._face_states(face_pixels, face_blendshapes, face_window)
-        present = ~face_states.isnan().any(-1)
-        states = torch.nan_to_num(face_states)
-        tokens = self._tokens(self.face_adapter, states, summarise(states, present), present)
-        readings = states[..., -self.config.face_config.num_readings :]
-        return TowerOutput(face_states, _flatten(tokens, present), readings=readings, present=present)  # type: ignore[arg-type]
-
-    def _face_states(self, pixels: Tensor, blendshapes: Tensor, window: Tensor) -> Tensor:
-        """Mean frame feature of each window, ``(I, W, feature_size)``, NaN where a window has no frame."""
-        items, size = window.shape[0], self.config.face_config.feature_size
-        windows = max(int(window.max()) + 1, 1) if window.numel() else 1
-        states = torch.full((items, windows, size), float("nan"), device=window.device)
-        used = window >= 0
-        if not used.any():
-            return states
-        features = self.face_tower(pixels[used], blendshapes[used]).features.float()
-        item = torch.arange(items, device=window.device)[:, None].expand_as(window)[used]
-        slot = item * windows + window[used]
-        total = torch.zeros(items * windows, size, device=window.device).index_add(0, slot, features)
-        count = torch.zeros(items * windows, device=window.device).index_add(0, slot, torch.ones_like(slot).float())
-        mean = total / count.clamp(min=1)[:, None]
-        return torch.where((count > 0)[:, None], mean, states.flatten(0, 1)).unflatten(0, (items, windows))
-
-    def get_audio_features(
-        self,
-        input_features: Tensor | None = None,
-        audio_seconds: Tensor | None = None,
-        audio_window_s: Tensor | None = None,
-        audio_prosody: Tensor | None = None,
-        audio_states: Tensor | None = None,
-    ) -> TowerOutput:
-        """Encode voices.
-
-        Args:
-            input_features: ``(I, C, mels, 3000)`` log-mel of the 30 s chunks; those behind the end are padding.
-            audio_seconds: ``(I,)`` length of the sound, 0 where there is none.
-            audio_window_s: ``(I,)`` window length in seconds.
-            audio_prosody: ``(I, 8)`` standardised prosody.
-            audio_states: ``(I, W, 2 * D)`` instead of the first three: states of an earlier call, NaN where is none.
-        """
-        if audio_states is None:
-            if input_features is None or audio_seconds is None or audio_window_s is None:
-                raise ValueError("sound needs input_features, audio_seconds and audio_window_s, or audio_states")
-            audio_states = self._audio_states(input_features, audio_seconds, audio_window_s)
-        if audio_prosody is None:
-            raise ValueError("sound needs audio_prosody")
-        present = ~audio_states.isnan().any(-1)
-        states = torch.nan_to_num(audio_states)
-        hidden, logits, va = self.voice_head(states, present, audio_prosody)
-        readings = torch.cat([logits.softmax(-1), va], dim=-1)
-        whole = torch.cat([hidden, readings], dim=-1)[:, None]
-        summary = summarise(states, present)
-        windows = torch.cat([states, torch.zeros_like(whole.expand(-1, states.shape[1], -1))], dim=-1)
-        summaries = torch.cat([summary, whole.expand(-1, SUMMARY_TOKENS, -1).to(summary.dtype)], dim=-1)
-        tokens = self._tokens(self.audio_adapter, windows, summaries, present)
-        prosody = self.prosody_adapter(audio_prosody.to(tokens.dtype))[:, None]
-        tokens = torch.cat([tokens[:, :-SUMMARY_TOKENS], tokens[:, -SUMMARY_TOKENS:] + prosody], dim=1)
-        return TowerOutput(audio_states, _flatten(tokens, present), readings=readings, present=present)  # type: ignore[arg-type]
-
-    def _audio_states(self, input_features: Tensor, seconds: Tensor, window_s: Tensor) -> Tensor:
-        """Mean and deviation of encoder frames in each window, ``(I, W, 2 * D)``, NaN behind the end of the sound."""
-        items, chunks = input_features.shape[:2]
-        count = torch.ceil(seconds / window_s - 1e-4).long()
-        windows = max(int(count.max()), 1)
-        wanted = torch.arange(chunks, device=seconds.device)[None] * CHUNK_SECONDS < seconds[:, None]
-        size, frames = self.config.audio_config.d_model, self.config.audio_config.max_source_positions
-        hidden = torch.zeros(items, chunks, frames, size, device=seconds.device)
-        if wanted.any():
-            dtype = next(self.audio_tower.parameters()).dtype
-            hidden[wanted] = self.audio_tower(input_features[wanted].to(dtype)).last_hidden_state.float()
-        states = pool_windows(hidden.flatten(1, 2), seconds, window_s, windows, frames / CHUNK_SECONDS)
-        inside = torch.arange(windows, device=seconds.device)[None] < count[:, None]
-        return torch.where(inside[..., None], states, float("nan"))
-
-    @staticmethod
-    def _tokens(adapter: TokenAdapter, states: Tensor, summary: Tensor, present: Tensor) -> Tensor:
-        """``(I, W + 3, text_size)``: a token per window, then the summaries."""
-        kinds = torch.zeros(states.shape[:2], dtype=torch.long, device=states.device)
-        summary_kinds = torch.arange(1, 1 + SUMMARY_TOKENS, device=states.device).expand(states.shape[0], -1)
-        return adapter(torch.cat([states, summary], dim=1), torch.cat([kinds, summary_kinds], dim=1))
 
     def forward(
         self,
@@ -215,12 +84,6 @@ class EmoLLMModel(EmoLLMPreTrainedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-
-
-def _flatten(tokens: Tensor, present: Tensor) -> Tensor:
-    """Tokens that have a placeholder: present windows, and the summaries of items that have any window."""
-    summaries = present.any(1, keepdim=True).expand(-1, SUMMARY_TOKENS)
-    return tokens[torch.cat([present, summaries], dim=1)]
 
 
 def _place(input_ids: Tensor, embeds: Tensor, token_id: int, features: Tensor | None, name: str) -> Tensor:
