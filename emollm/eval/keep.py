@@ -154,9 +154,11 @@ def _differing(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _digest(samples: Sequence[Sample]) -> str:
+    """A clip counts by its name and size, so that a data set may be moved between two halves of a run."""
     digest = sha256()
     for sample in samples:
-        digest.update(sample.model_dump_json().encode() + b"\n")
+        size = sample.clip.stat().st_size if sample.clip.is_file() else None
+        digest.update(f"{sample.model_dump_json(exclude={'clip'})} {sample.clip.name} {size}\n".encode())
     return digest.hexdigest()
 
 

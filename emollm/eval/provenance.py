@@ -25,6 +25,12 @@ def commit() -> tuple[str | None, bool]:
     return _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--", *CODE))
 
 
+def commit_tag() -> str | None:
+    """The commit in short, ``+`` behind it where files differ; None outside a checkout."""
+    found, dirty = commit()
+    return f"{found[:9]}{'+' if dirty else ''}" if found else None
+
+
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in PACKAGES:

@@ -27,7 +27,8 @@ class Result(BaseModel):
         card: the benchmark's card as it was.
         describe: what the predictor says of itself: checkpoint digest, versions, settings.
         settings: what was asked for on the command line.
-        commit: of the code, None outside a checkout; ``dirty`` if files differed from it.
+        commit: of the code that scored, None outside a checkout; ``dirty`` if files differed from it.
+        reply_commits: of the code that made the replies, in short, ``+`` where files differed from it.
         label_origin: who labelled the data: human, exact (by the way of making) or pseudo (another model).
         au_present: smallest AU intensity that counted as present.
         calibrated_on: of which benchmark and split the run was that the confidence temperature was fitted on.
@@ -47,6 +48,7 @@ class Result(BaseModel):
     command: str
     commit: str | None = None
     dirty: bool = False
+    reply_commits: list[str] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     hardware: dict[str, str] = Field(default_factory=dict)
     seed: int = 0

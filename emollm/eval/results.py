@@ -87,6 +87,7 @@ def write_results(
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if command is None else command,
         commit=commit,
         dirty=dirty,
+        reply_commits=sorted({line.commit for line in lines if line.commit}),
         versions=provenance.versions(),
         hardware=provenance.hardware(),
         seed=seed,

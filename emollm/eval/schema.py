@@ -102,6 +102,7 @@ class Line(_Part):
         label: the reply's label as the benchmark names it, None where it gave none or one outside the answer space.
         claimed: AU code -> claimed intensity (None where none was given).
         seconds: time of this sample: its own reading plus its share of its batch's generation.
+        commit: of the code that replied, in short, ``+`` where files differed from it; None outside a checkout.
     """
 
     id: str
@@ -115,3 +116,4 @@ class Line(_Part):
     measured: Measured | None = None
     verification: Verification | None = None
     seconds: float = 0.0
+    commit: str | None = None

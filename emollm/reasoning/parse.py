@@ -60,10 +60,14 @@ _CHANNEL_HEADING = re.compile(r"\b(?:(voice)|face\b([^:;\n]{0,40})):", re.IGNORE
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _TIME = re.compile(rf"({_NUMBER})(?:\s*(?:-|–|to)\s*({_NUMBER}))?\s*s\b")
 
+_CODES = {name: code for code, name in AU_NAMES.items()}
 _NAME = "(?:" + "|".join(AU_NAMES.values()) + ")"
 _AU = r"\bAU ?0*([1-9][0-9]{0,2})\b"
 # A number straight after the code or the FACS name is the intensity, unless it is a time ("AU12 3 s", "AU12 3-5 s").
-_MENTION = re.compile(rf"{_AU}(?:\s+{_NAME})?(?:\s+({_NUMBER})(?!\.?[0-9]|\s*(?:s\b|-|–|to\b)))?", re.IGNORECASE)
+# Direct answers name muscles by the FACS name alone ("the face shows lip corner puller"): that is a claim too.
+_MENTION = re.compile(
+    rf"(?:{_AU}(?:\s+{_NAME})?|\b({_NAME})\b)(?:\s+({_NUMBER})(?!\.?[0-9]|\s*(?:s\b|-|–|to\b)))?", re.IGNORECASE
+)
 # A negation reaches to the end of its clause: "no AU4 or AU12", but "without AU4, AU12 4" claims AU12.
 _CLAUSE_END = re.compile(r"[;:,!?\n]|\.(?![0-9])|\bbut\b|\bwith\b", re.IGNORECASE)
 _NEGATION = re.compile(
@@ -147,15 +151,17 @@ def _read_observations(text: str) -> tuple[list[Claim], str | None]:
 
 
 def _mentions(text: str) -> Iterator[tuple[str, float | None]]:
-    """(code, intensity or None) of each AU that ``text`` says is there; negated ones and intensity 0 are left out."""
+    """(code, intensity or None) of each AU that ``text`` says is there, by code or FACS name; negated ones and
+    intensity 0 are left out."""
     for clause in _CLAUSE_END.split(text):
         negation = _NEGATION.search(clause)
         for mention in _MENTION.finditer(clause):
-            intensity = float(mention[2]) if mention[2] else None
+            code = f"AU{mention[1]}" if mention[1] else _CODES[mention[2].lower()]
+            intensity = float(mention[3]) if mention[3] else None
             negated = negation is not None and negation.end() <= mention.start()
             said_zero = intensity is not None and not intensity_letter(min(intensity, 5.0))
             if not (negated or said_zero or _SAID_ABSENT.match(clause, mention.end())):
-                yield f"AU{mention[1]}", intensity
+                yield code, intensity
 
 
 class StreamSplitter:

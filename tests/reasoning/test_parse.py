@@ -188,6 +188,9 @@ def test_headings_count_only_at_line_starts():
         ("AU12 present and AU6 absent", ["AU12"]),
         ("AU12 does not look sincere", ["AU12"]),
         ("not only AU12 but AU6", ["AU12", "AU6"]),
+        ("the face shows lip corner puller and Lips Part", ["AU12", "AU25"]),
+        ("AU12 lip corner puller, brow lowerer", ["AU12", "AU4"]),
+        ("no brow lowerer, dimplers", []),
     ],
 )
 def test_which_mentions_are_claims(text, expected):
@@ -206,6 +209,7 @@ def test_which_mentions_are_claims(text, expected):
         ("AU12 lip corner puller 13-15 s", None),
         ("AU12 3 to 5 s", None),
         ("AU12 lip corner puller 40", 40.0),
+        ("lip corner puller 4", 4.0),
     ],
 )
 def test_claimed_intensity(text, intensity):

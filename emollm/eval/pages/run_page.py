@@ -108,6 +108,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     parts = {
         "command": result.command,
         "commit": f"{result.commit}{changed}" if result.commit else "not a checkout",
+        "replies made at": ", ".join(result.reply_commits),
         "engine": result.engine,
         "date": result.date,
         "time": f"{result.seconds:g} s{rate}",
@@ -115,4 +116,4 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     }
     for group in (result.versions, result.hardware, result.describe, result.settings):
         parts |= {name: str(value) for name, value in group.items() if value not in (None, "", [], False)}
-    return list(parts.items())
+    return [(name, value) for name, value in parts.items() if value]
