@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from emollm.data.explain import Facts, Phase, named_units, question_for, reply_to, thought
+from emollm.data.explain import question_for, reply_to, thought
+from emollm.data.facts import Facts, Phase, named_units
+from emollm.data.questions import PLAIN
 from emollm.data.voices import Voices
 from emollm.emotions import EMOTIONS, EXPRESSIONS
 from emollm.facs import AU_CODES, MAX_INTENSITY
@@ -198,7 +200,7 @@ def _dialogue(
         turns = [clip_message(question_for(earlier, random), media=media), assistant_message(reply_to(earlier, facts))]
         turns.append(user_message(question_for(task, random)))
     reply = assistant_message(reply_to(task, facts))
-    if think and task not in ("identity", "mind", "other"):
+    if think and task not in PLAIN:
         reply = {"role": "assistant", "content": thought(facts) + str(reply["content"])}
     return [*turns, reply]
 

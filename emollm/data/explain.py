@@ -1,65 +1,59 @@
 """From what is known of a clip (labels, measured AUs, prosody) to an instruction and its answer.
 
-Every sentence is made of the facts handed in: no AU, time or tone appears that the facts do not hold.
+Every sentence is made of the facts handed in: no AU, time or tone appears that the facts do not hold
+(:mod:`emollm.data.claims` checks that). Functions with a ``random`` choose among several wordings with it; without
+one they use the first, which is how the shipped weights speak.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
+from emollm.data.facts import MAX_NAMED, Facts, Phase, Span, named_units
+from emollm.data.questions import CHANGE, IDENTITY, MIND, OTHER, QUESTIONS, RECOGNISE, UNITS, VOICE, WHY, question_for
 from emollm.emotions import ADJECTIVES
-from emollm.facs import AU_CODES, AU_NAMES, PROTOTYPES
-from emollm.reasoning.prompts import DEFAULT_QUESTION
+from emollm.facs import AU_NAMES, PROTOTYPES
 from emollm.reasoning.spans import describe_time
-from emollm.reasoning.verify import BLINK, PRESENT
 
-MAX_NAMED = 4  # AUs named in one phase, strongest first
+__all__ = [
+    "CHANGE", "IDENTITY", "MAX_NAMED", "MIND", "OTHER", "QUESTIONS", "RECOGNISE", "UNITS", "VOICE", "WHY", "Facts",
+    "Phase", "Span", "answer", "conclusion", "interpretation", "named_units", "observations", "question_for",
+    "reply_to", "thought",
+]  # fmt: skip
 
+Random = np.random.Generator | None
 
-@dataclass(frozen=True)
-class Phase:
-    """One expression held from ``start_s`` to ``end_s``; ``aus`` are whole intensities 1-5, strongest first."""
-
-    emotion: str
-    aus: dict[str, int]
-    start_s: int = 0
-    end_s: int = 0
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What an explanation may say. ``label`` is the clip's emotion; no phases: no face; ``voice`` None: no voice."""
-
-    label: str
-    phases: list[Phase] = field(default_factory=list)
-    voice: str | None = None
-    voice_emotion: str | None = None
-    timed: bool = True
-
-    @property
-    def face_emotion(self) -> str | None:
-        """The emotion that the face holds longest, the last of equals."""
-        if not self.phases:
-            return None
-        return max(self.phases, key=lambda phase: (phase.end_s - phase.start_s, phase.start_s)).emotion
-
-    @property
-    def conflict(self) -> bool:
-        return bool(self.phases and self.voice_emotion and self.face_emotion != self.voice_emotion)
+REFUSE_IDENTITY = "I do not identify people or guess their age, origin or other traits; I only describe expression."
+REFUSE_MIND = (
+    "Expression cannot show that; it is no lie test and no diagnosis. I only describe what face and voice show."
+)
+ONLY_EXPRESSION = "I can only speak about the expression of the face and the voice in this clip."
+_REFUSALS = {
+    "identity": (
+        REFUSE_IDENTITY,
+        "I do not say who people are, nor guess their age, origin or health. I can describe the expression.",
+        "That is not something I tell from a face: I describe expression, never who somebody is.",
+    ),
+    "mind": (
+        REFUSE_MIND,
+        "I cannot know that. An expression proves no lie, no illness and no character; I only describe what it shows.",
+        "Nobody can read that from an expression. I make no diagnosis and no judgement of honesty.",
+    ),
+    "other": (ONLY_EXPRESSION, "That is beyond me; ask me about the expression of the face or the voice."),
+}
+PLEASANT = 0.2  # from here on, or below its negative, a valence or arousal gets a word
 
 
-def named_units(intensities: np.ndarray) -> dict[str, int]:
-    """AUs worth naming in ``(17,)`` measured intensities: the strongest four that verification would bear out;
-    blinks left out."""
-    order = np.argsort(-intensities, kind="stable")
-    present = [i for i in order if intensities[i] >= PRESENT and AU_CODES[i] != BLINK]
-    return {AU_CODES[i]: int(np.clip(np.rint(intensities[i]), 1, 5)) for i in present[:MAX_NAMED]}
+def _pick(random: Random, *forms: str) -> str:
+    return forms[0] if random is None else forms[int(random.integers(len(forms)))]
+
+
+def _unit(code: str, level: int) -> str:
+    return f"{code} {AU_NAMES[code]}{f' {level}' if level else ''}"
 
 
 def _units(phase: Phase) -> str:
-    return ", ".join(f"{code} {AU_NAMES[code]} {level}" for code, level in phase.aus.items()) or "no clear action"
+    return ", ".join(_unit(code, level) for code, level in phase.aus.items()) or "no clear action"
 
 
 def _names(phase: Phase) -> str:
@@ -68,7 +62,10 @@ def _names(phase: Phase) -> str:
 
 
 def observations(facts: Facts) -> str:
-    """``face 0-8 s: AU4 brow lowerer 3; face 9-19 s: AU12 lip corner puller 4. voice: high pitch, fast.``"""
+    """``face 0-8 s: AU4 brow lowerer 3; face 9-19 s: AU12 lip corner puller 4. voice: high pitch, fast.``
+
+    The grammar of :mod:`emollm.reasoning.parse`, therefore without other wordings.
+    """
     if facts.phases:
         pieces = []
         for phase in facts.phases:
@@ -80,18 +77,34 @@ def observations(facts: Facts) -> str:
     return f"{face}. voice: {facts.voice or 'not heard'}."
 
 
-def interpretation(facts: Facts) -> str:
+def interpretation(facts: Facts, random: Random = None) -> str:
     sentences = []
     for phase in facts.phases:
         fitting = [code for code in phase.aus if code in PROTOTYPES.get(phase.emotion, ())]
+        codes, one = ", ".join(fitting), len(fitting) == 1
         if fitting:
-            sentences.append(f"{', '.join(fitting)} fit{'s' if len(fitting) == 1 else ''} {phase.emotion}.")
+            sentences.append(_pick(
+                random,
+                f"{codes} fit{'s' if one else ''} {phase.emotion}.",
+                f"{codes} {'is' if one else 'are'} typical of {phase.emotion}.",
+                f"{phase.emotion.capitalize()} is what {codes} point{'s' if one else ''} to.",
+            ))  # fmt: skip
         elif phase.emotion == "neutral":
-            sentences.append("The face is at rest.")
+            sentences.append(_pick(random, "The face is at rest.", "The face stays neutral."))
         else:
-            sentences.append(f"The face as a whole shows {phase.emotion}.")
+            sentences.append(_pick(
+                random,
+                f"The face as a whole shows {phase.emotion}.",
+                f"Taken together, the face shows {phase.emotion}.",
+            ))  # fmt: skip
     if facts.voice_emotion:
-        sentences.append(f"The voice sounds {ADJECTIVES[facts.voice_emotion]}.")
+        adjective = ADJECTIVES[facts.voice_emotion]
+        sentences.append(_pick(
+            random,
+            f"The voice sounds {adjective}.",
+            f"The tone of the voice is {adjective}.",
+            f"In the voice there is {facts.voice_emotion}.",
+        ))  # fmt: skip
     return " ".join(dict.fromkeys(sentences))
 
 
@@ -105,89 +118,165 @@ def _span(phase: Phase) -> str:
     return f"{phase.start_s} to {phase.end_s} s"
 
 
-def conclusion(facts: Facts) -> str:
+def conclusion(facts: Facts, random: Random = None) -> str:
+    face, voice = facts.face_emotion, facts.voice_emotion
     if facts.conflict:
-        return f"Face and voice disagree: the face shows {facts.face_emotion}, the voice {facts.voice_emotion}."
+        return _pick(
+            random,
+            f"Face and voice disagree: the face shows {face}, the voice {voice}.",
+            f"There is a contradiction: the face shows {face}, while the voice shows {voice}.",
+            f"The two do not fit together: {face} in the face, {voice} in the voice.",
+        )
     if len(facts.phases) > 1:
-        return f"The face changes: {_course(facts.phases)}."
-    return f"The person seems {ADJECTIVES[facts.label]}."
+        course = _course(facts.phases)
+        return _pick(random, f"The face changes: {course}.", f"The expression does not stay the same: {course}.")
+    adjective = ADJECTIVES[facts.label]
+    return _pick(random, f"The person seems {adjective}.", f"All in all, the person seems {adjective}.")
 
 
-def answer(facts: Facts) -> str:
+def answer(facts: Facts, random: Random = None) -> str:
     """Label, colon, one sentence of evidence."""
     evidence = []
     if len(facts.phases) > 1:
         evidence.append(_course(facts.phases))
     elif facts.phases and facts.phases[0].aus:
-        evidence.append(f"the face shows {_names(facts.phases[0])}")
+        names = _names(facts.phases[0])
+        evidence.append(_pick(random, f"the face shows {names}", f"I see {names} in the face", f"{names} in the face"))
     elif facts.phases:
-        evidence.append("the face shows no clear action")
+        evidence.append(_pick(random, "the face shows no clear action", "there is no clear action in the face"))
+    adjective = ADJECTIVES[facts.voice_emotion or "neutral"]
     if facts.conflict:
-        evidence.append(f"but the voice sounds {ADJECTIVES[facts.voice_emotion or 'neutral']}")
+        evidence.append(_pick(random, f"but the voice sounds {adjective}", f"while the voice sounds {adjective}"))
     elif facts.voice_emotion:
-        evidence.append(f"the voice sounds {ADJECTIVES[facts.voice_emotion]}")
-    return f"{facts.label}: {', '.join(evidence)}."
+        evidence.append(_pick(random, f"the voice sounds {adjective}", f"and the voice sounds {adjective}"))
+    return f"{facts.label}: {', '.join(evidence)}." if evidence else f"{facts.label}."
 
 
-def thought(facts: Facts) -> str:
+def thought(facts: Facts, random: Random = None) -> str:
     """The three sections between their tags."""
     return (
-        f"<think>\nObservations: {observations(facts)}\nInterpretation: {interpretation(facts)}\n"
-        f"Conclusion: {conclusion(facts)}\n</think>\n"
+        f"<think>\nObservations: {observations(facts)}\nInterpretation: {interpretation(facts, random)}\n"
+        f"Conclusion: {conclusion(facts, random)}\n</think>\n"
     )
 
 
-RECOGNISE = (
-    DEFAULT_QUESTION, DEFAULT_QUESTION, DEFAULT_QUESTION, "What emotion is this?", "How does the person feel?",
-    "What is this person feeling?", "Which emotion do you see and hear?", "Describe the person's emotion.",
-)  # fmt: skip
-UNITS = ("Which Action Units do you see?", "List the facial Action Units.", "What does the face do?")
-VOICE = ("How does the voice sound?", "Describe the voice.", "What do you hear?")
-CHANGE = (
-    "How does the emotion change?",
-    "Does the expression change over time?",
-    "What happens in the face over time?",
-)
-WHY = ("Why do you think so?", "What is the evidence?", "How can you tell?", "Why?")
-IDENTITY = ("Who is this person?", "What is the name of this person?", "How old is she?", "Where is he from?")
-MIND = ("Is he lying?", "Is this person depressed?", "Does she have a mental illness?", "Is she telling the truth?")
-OTHER = (
-    "Is the weather nice?", "What is she wearing?", "Where was this filmed?", "Tell me a joke.", "What time is it?",
-)  # fmt: skip
-REFUSE_IDENTITY = "I do not identify people or guess their age, origin or other traits; I only describe expression."
-REFUSE_MIND = (
-    "Expression cannot show that; it is no lie test and no diagnosis. I only describe what face and voice show."
-)
-ONLY_EXPRESSION = "I can only speak about the expression of the face and the voice in this clip."
-QUESTIONS = {
-    "emotion": RECOGNISE, "units": UNITS, "voice": VOICE, "change": CHANGE, "why": WHY, "identity": IDENTITY,
-    "mind": MIND, "other": OTHER,
-}  # fmt: skip
-
-
-def reply_to(task: str, facts: Facts) -> str:
+def reply_to(task: str, facts: Facts, random: Random = None) -> str:
     """The answer, without tags, to a question of one kind (a key of :data:`QUESTIONS`)."""
-    if task == "emotion":
-        return answer(facts)
-    if task == "units":
-        return observations(Facts(facts.label, facts.phases, timed=facts.timed)).split(". voice:")[0] + "."
-    if task == "voice":
-        if facts.voice is None:
-            return "No voice is heard."
-        return f"The voice: {facts.voice}. It sounds {ADJECTIVES[facts.voice_emotion or 'neutral']}."
-    if task == "change":
-        if not facts.phases:
-            return "No face is visible."
-        changed = len(facts.phases) > 1
-        return f"Yes: {_course(facts.phases)}." if changed else f"No, it stays {ADJECTIVES[facts.phases[0].emotion]}."
-    if task == "identity":
-        return REFUSE_IDENTITY
-    if task == "mind":
-        return REFUSE_MIND
-    if task == "other":
-        return ONLY_EXPRESSION
-    return f"{observations(facts)} {interpretation(facts)}"
+    if task in _REFUSALS:
+        return _pick(random, *_REFUSALS[task])
+    replies = {
+        "emotion": answer, "units": _say_units, "voice": _say_voice, "change": _say_change, "times": _say_times,
+        "words": _say_words, "affect": _say_affect, "agree": _say_agree, "modality": _say_modality,
+        "missing": _say_missing, "said": _say_words_spoken,
+    }  # fmt: skip
+    if task in replies:
+        return replies[task](facts, random)
+    return f"{observations(facts)} {interpretation(facts, random)}"
 
 
-def question_for(task: str, random: np.random.Generator) -> str:
-    return str(random.choice(QUESTIONS[task]))
+def _say_units(facts: Facts, random: Random) -> str:
+    return observations(Facts(facts.label, facts.phases, timed=facts.timed)).split(". voice:")[0] + "."
+
+
+def _say_voice(facts: Facts, random: Random) -> str:
+    if facts.voice is None:
+        return _pick(random, "No voice is heard.", "There is no voice to describe.")
+    if facts.voice_emotion is None:
+        return f"The voice: {facts.voice}."
+    adjective = ADJECTIVES[facts.voice_emotion]
+    return _pick(
+        random,
+        f"The voice: {facts.voice}. It sounds {adjective}.",
+        f"I hear {facts.voice}. That sounds {adjective}.",
+        f"It sounds {adjective}, with {facts.voice}.",
+    )
+
+
+def _say_change(facts: Facts, random: Random) -> str:
+    if not facts.phases:
+        return "No face is visible."
+    if len(facts.phases) > 1:
+        course = _course(facts.phases)
+        return _pick(random, f"Yes: {course}.", f"It changes: {course}.")
+    adjective = ADJECTIVES[facts.phases[0].emotion]
+    return _pick(random, f"No, it stays {adjective}.", f"It does not change, the face is {adjective} throughout.")
+
+
+def _say_times(facts: Facts, random: Random) -> str:
+    if not facts.phases:
+        return "No face is visible."
+    if not facts.timed:
+        return f"It is a picture, in which nothing has a time. It shows {_units(facts.phases[0])}."
+    spans = facts.spans or [Span(code, p.start_s, p.end_s) for p in facts.phases for code in p.aus]
+    if not spans:
+        return _pick(random, "No Action Unit is clear enough to name.", "The face shows no clear action.")
+    listed = "; ".join(f"{s.code} {AU_NAMES[s.code]} {describe_time(s.start_s, s.end_s)}" for s in spans)
+    return _pick(random, f"{listed}.", f"By time: {listed}.")
+
+
+def _say_words(facts: Facts, random: Random) -> str:
+    words = [*([ADJECTIVES[facts.label]] if facts.label else []), *facts.words]
+    return f"{_pick(random, 'In a few words', 'I would say', 'In words')}: {', '.join(words)}."
+
+
+def _say_affect(facts: Facts, random: Random) -> str:
+    if facts.valence is None and facts.arousal is None:
+        return "I have no measure of that here."
+    numbers, words = [], []
+    for name, value, ends in (
+        ("valence", facts.valence, ("unpleasant", "neither pleasant nor unpleasant", "pleasant")),
+        ("arousal", facts.arousal, ("low in energy", "of medium energy", "high in energy")),
+    ):
+        if value is not None:
+            numbers.append(f"{name} {round(value, 1) + 0.0:.1f}")
+            words.append(ends[1 + (value >= PLEASANT) - (value <= -PLEASANT)])
+    listed, said = ", ".join(numbers), " and ".join(words)
+    return _pick(random, f"{listed}, on a scale of -1 to 1: {said}.", f"It is {said}: {listed} (from -1 to 1).")
+
+
+def _only_one(facts: Facts) -> str | None:
+    """What can be said of two modalities where one of them is missing."""
+    if not facts.phases:
+        return "no face is visible"
+    return None if facts.voice_emotion else "no voice is heard"
+
+
+def _say_agree(facts: Facts, random: Random) -> str:
+    if missing := _only_one(facts):
+        return _pick(random, f"That cannot be said: {missing}.", f"There is nothing to compare, {missing}.")
+    face, voice = facts.face_emotion, ADJECTIVES[facts.voice_emotion or "neutral"]
+    if facts.conflict:
+        return _pick(
+            random,
+            f"No: the face shows {face}, but the voice sounds {voice}.",
+            f"They do not agree: the face shows {face}, while the voice sounds {voice}.",
+        )
+    return _pick(random, f"Yes: face and voice both show {face}.", f"They agree: both show {face}.")
+
+
+def _say_modality(facts: Facts, random: Random) -> str:
+    if missing := _only_one(facts):
+        return f"{'The face' if facts.phases else 'The voice'}: {missing}."
+    face, voice = facts.face_emotion, facts.voice_emotion
+    if not facts.conflict:
+        return _pick(random, f"Both: face and voice show {face}.", f"Each of them, both show {face}.")
+    sounds = f"the voice sounds {ADJECTIVES[voice or 'neutral']}"
+    if facts.label == face:
+        return _pick(random, f"The face: it shows {face}, while {sounds}.", f"The face shows {face}, while {sounds}.")
+    if facts.label == voice:
+        return _pick(random, f"The voice: {sounds}, while the face shows {face}.", f"The voice, as {sounds}.")
+    return f"Neither alone: the face shows {face}, while {sounds}."
+
+
+def _say_missing(facts: Facts, random: Random) -> str:
+    if not facts.phases:
+        return _pick(random, "There is a voice, but no face is visible.", "I only hear a voice; no face is visible.")
+    if facts.voice is None:
+        return _pick(random, "There is a face, but no voice is heard.", "I only see a face; no voice is heard.")
+    return _pick(random, "Nothing is missing: there is a face and a voice.", "Yes, there is a face and a voice.")
+
+
+def _say_words_spoken(facts: Facts, random: Random) -> str:
+    if not facts.said:
+        return "I have no words of what is said."
+    return _pick(random, f'The person says: "{facts.said}"', f'These words: "{facts.said}"')

@@ -16,7 +16,7 @@ from emollm.data.compose import (
     read_records,
     write_records,
 )
-from emollm.data.explain import QUESTIONS
+from emollm.data.questions import PLAIN, QUESTIONS
 from emollm.emotions import EMOTIONS
 from emollm.facs import AU_CODES
 from emollm.model.processing_emollm import MAX_WINDOWS
@@ -100,7 +100,7 @@ def test_replies_are_well_formed_and_label_the_clip(composed):
         question = record.messages[-2]["content"][-1]["text"]
         if question in QUESTIONS["emotion"]:
             assert parsed.label == record.labels["emotion"]
-        refused = any(question in QUESTIONS[task] for task in ("identity", "mind", "other"))
+        refused = any(question in QUESTIONS[task] for task in PLAIN)
         assert (parsed.thought is not None) == (record.think and not refused)
 
 
