@@ -38,7 +38,8 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 _MORE: dict[str, tuple[str, ...]] = {
     "emotion": (
         "What is the mood of the person in this clip?", "Is this person happy, sad, angry, or something else?",
-        "How is this person doing?", "Name the emotion and the evidence.", "What does this person seem to feel, and why?",
+        "How is this person doing?", "Name the emotion and the evidence.",
+        "What does this person seem to feel, and why?",
     ),
     "units": ("Which facial muscles move?", "Code the face with FACS.", "Which AUs are active?"),
     "voice": ("What is the tone of voice?", "How does the person speak?"),
