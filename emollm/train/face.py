@@ -39,6 +39,7 @@ class FaceRecipe(BaseModel):
     sources: dict[str, Path]
     cache: Path
     start_from: Path | None = None
+    tower: dict[str, Any] = {}
     epochs: float = 16
     batch_size: int = 128
     learning_rate: float = 2e-3
@@ -47,6 +48,7 @@ class FaceRecipe(BaseModel):
     va_weight: float = 0.5
     pseudo_aus: bool = False
     render_share: float | None = None
+    mixup: float = 0.0
     seed: int = 0
     max_steps: int = -1
 
@@ -66,13 +68,21 @@ class FaceCollator:
     """Rows of :class:`Faces` to a batch; training batches are augmented, validation batches are not.
 
     Augmentation: flip, rotation, zoom, shift, loss of resolution, noise, an occluding patch, the unaligned picture
-    instead of the aligned one, and blendshapes left out, so that the tower learns to read pixels alone too.
+    instead of the aligned one, and blendshapes left out, so that the tower learns to read pixels alone too; with
+    ``mixup``, the parameter of its beta distribution, pairs of faces are blended (Zhang et al. 2018,
+    https://arxiv.org/abs/1710.09412).
     """
 
     def __init__(
-        self, faces: Faces, size: int, augment: bool, whole_share: float = 0.35, no_shapes_share: float = 0.25
+        self,
+        faces: Faces,
+        size: int,
+        augment: bool,
+        whole_share: float = 0.35,
+        no_shapes_share: float = 0.25,
+        mixup: float = 0.0,
     ):
-        self.faces, self.size, self.augment = faces, size, augment
+        self.faces, self.size, self.augment, self.mixup = faces, size, augment, mixup
         self.whole_share, self.no_shapes_share = whole_share, no_shapes_share
         self.mirror = _mirror_order()
         self.va = torch.tensor([VALENCE_AROUSAL[e] for e in EXPRESSIONS])
@@ -96,6 +106,12 @@ class FaceCollator:
             shapes = torch.where(flip[:, None], shapes[:, self.mirror], shapes)
             shapes = shapes + 0.02 * torch.randn_like(shapes)
         pixels = self._resample(pixels.unsqueeze(1))
+        if self.augment and self.mixup:
+            partner, share = self._pairs(expression)
+            pixels, shapes, expression, aus = (
+                torch.lerp(values[partner], values, share.view(-1, *[1] * (values.dim() - 1)))
+                for values in (pixels, shapes, expression, aus)
+            )
         grey = pixels.squeeze(1).clamp(0, 255).to(torch.uint8)
         return {
             "face_pixels": grey.unsqueeze(-1).expand(-1, -1, -1, 3).contiguous(),
@@ -106,6 +122,16 @@ class FaceCollator:
             else torch.where(exact[:, None], aus, float("nan")),  # pseudo-labels score nothing
             "va": expression @ self.va,
         }
+
+    def _pairs(self, expression: Tensor) -> tuple[Tensor, Tensor]:
+        """Each row's partner, which has the same kind of labels, and the row's own share in the blend."""
+        partner = torch.arange(len(expression))
+        voted = ~expression.isnan().any(-1)
+        for kind in (voted, ~voted):
+            rows = torch.nonzero(kind).flatten()
+            partner[rows] = rows[torch.randperm(len(rows))]
+        share = torch.distributions.Beta(self.mixup, self.mixup).sample((len(expression),))
+        return partner, torch.maximum(share, 1 - share)
 
     def _resample(self, pixels: Tensor) -> Tensor:
         """``(N, 1, 56, 56)`` -> ``(N, 1, size, size)``, with random geometry and damage when augmenting."""
@@ -231,7 +257,11 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
     """Train by the recipe, save the tower that did best on validation, return its validation scores."""
     set_seed(recipe.seed)
     faces = load_faces(recipe)
-    tower = FaceEncoder.from_pretrained(recipe.start_from) if recipe.start_from else FaceEncoder(FaceEncoderConfig())
+    tower = (
+        FaceEncoder.from_pretrained(recipe.start_from, **recipe.tower)
+        if recipe.start_from
+        else FaceEncoder(FaceEncoderConfig(**recipe.tower))
+    )
     size = tower.config.image_size
     arguments = TrainingArguments(
         output_dir=str(recipe.output / "checkpoints"),
@@ -261,7 +291,7 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
     trainer = _FaceTrainer(
         model=FaceObjective(tower, recipe.au_weight, recipe.va_weight),
         args=arguments,
-        data_collator=FaceCollator(faces, size, augment=True),
+        data_collator=FaceCollator(faces, size, augment=True, mixup=recipe.mixup),
         eval_collator=FaceCollator(faces, size, augment=False),
         weights=weights,
         train_dataset=rows[~faces.valid].tolist(),

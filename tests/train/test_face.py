@@ -89,6 +89,25 @@ def test_training_batches_are_augmented():
     assert not torch.equal(batch["face_pixels"], collate(rows)["face_pixels"])
 
 
+def test_mixup_blends_faces_with_labels_of_one_kind_only():
+    torch.manual_seed(0)
+    faces = make_faces()
+    collate = FaceCollator(faces, 24, augment=True, mixup=1.0)
+    batch = collate(list(range(len(faces))))
+    voted, coded = ~np.isnan(faces.expression).any(1), ~np.isnan(faces.aus).all(1)
+    assert torch.equal(~batch["expression"].isnan().any(1), torch.from_numpy(voted))  # no label was lost to a blend
+    assert torch.equal(~batch["aus"].isnan().all(1), torch.from_numpy(coded))
+    blended = batch["expression"][voted]
+    assert torch.allclose(blended.sum(1), torch.ones(len(blended)))
+    assert (blended != torch.from_numpy(faces.expression[voted])).any(1).float().mean() > 0.3
+    assert (blended.argmax(1) == torch.from_numpy(faces.expression[voted]).argmax(1)).all()  # its own share is larger
+
+
+def test_a_recipe_says_how_the_tower_is_built_and_may_resize_an_earlier_one(recipe):
+    train_face(recipe.model_copy(update={"tower": {"image_size": 20}}))
+    assert FaceEncoder.from_pretrained(recipe.output).config.image_size == 20
+
+
 def test_blendshapes_are_mirrored_with_the_picture():
     mirror = FaceCollator(make_faces(), 24, augment=True).mirror
     assert [mirror[mirror[i]] for i in range(52)] == list(range(52))
