@@ -28,7 +28,8 @@ _SCALE = re.compile(r"\(?(?:on a scale of|from) -1 to 1\)?")
 # Words for how a voice is. Those that a measurement can give are in Prosody.summary; the others never can.
 _TONES = re.compile(
     r"\b(?:(?:low|medium|high|no measurable) pitch|(?:flat|varied) intonation|normal level|medium pace"
-    r"|(?:few|some|many) pauses|quiet|loud|slow|fast|pitch(?:ed)?|intonation|monotone|whisper\w*|shout\w*|scream\w*|trembl\w*|shak[iy]\w*"
+    r"|(?:few|some|many) pauses|quiet|loud|slow|fast|pitch(?:ed)?|intonation|monotone"
+    r"|whisper\w*|shout\w*|scream\w*|trembl\w*|shak[iy]\w*"
     r"|breathy|hoarse|soft|sharp|shrill|pauses?|volume)\b",
     re.IGNORECASE,
 )

@@ -101,8 +101,9 @@ def facts(draw, of=("face", "voice", "both")):
             spans.append(Span(code, begin, begin + draw(st.integers(0, 20)) / 2))
     voice = None if kind == "face" else draw(voices())
     coordinate = st.none() | st.floats(-1, 1)
+    voice_emotion = draw(st.sampled_from(EMOTIONS)) if voice else None
     return Facts(
-        draw(st.sampled_from(EMOTIONS)), phases, voice, draw(st.sampled_from(EMOTIONS)) if voice else None, timed, spans,
+        draw(st.sampled_from(EMOTIONS)), phases, voice, voice_emotion, timed, spans,
         draw(st.lists(st.sampled_from(["relieved", "torn between anger and hope", "proud"]), max_size=2)),
         draw(coordinate), draw(coordinate), draw(st.none() | st.sampled_from(["Wait 5 s!", "I am happy. AU12."])),
     )  # fmt: skip
