@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,7 +37,7 @@ class TowerOutput(BaseModelOutputWithPooling):
 class TowerMixin:
     """Towers, voice head and adapters of an ``nn.Module``, under the names that they have in a checkpoint."""
 
-    config: EmoLLMConfig
+    config: Any
 
     def add_towers(self, config: EmoLLMConfig) -> None:
         """Make the modules."""
@@ -179,7 +180,7 @@ def load_towers(folder: Path) -> MediaTowers:
     try:
         towers = MediaTowers(EmoLLMConfig.from_pretrained(folder)).eval()
         names = towers.state_dict().keys()
-        state = {}
+        state: dict[str, Tensor] = {}
         for file in _weight_files(folder):
             with safe_open(file, framework="pt") as opened:
                 keys = {key.removeprefix("model."): key for key in list(opened.keys())}
