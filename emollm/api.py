@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from emollm.engines import check_engine
 from emollm.errors import BadArgumentError
 from emollm.face.track import FaceTrack
-from emollm.media.clip import Clip, read_clip
 from emollm.model.checkpoint import default_model
 from emollm.model.processing_emollm import ClipInputs
-from emollm.perceive import Perception, Stage, perceive
+from emollm.perceive import Perception, Stage
+from emollm.reading import Reading, read
 from emollm.reasoning.parse import ParsedAnswer, StreamSplitter, parse_answer
 from emollm.reasoning.person import person_report
 from emollm.reasoning.prompts import DEFAULT_QUESTION, Message, assistant_message, clip_message, user_message
 from emollm.report import ClipSummary, EmotionReport, PersonReport
-from emollm.serve.engine import EncodedClip, Engine, Generation, check_engine, load_engine
+from emollm.serve.engine import EncodedClip, Engine, Generation, Request, load_engine
 from emollm.voice.prosody import Prosody
 
 MAX_TURNS = 8  # of the past that a chat keeps in mind, beside its first
@@ -80,52 +81,39 @@ class EmoLLM:
             ClipError: unreadable or refused clip. NothingToReadError: no face and no voice. BadArgumentError: no such
             person, unreadable transcript.
         """
+        reading = read(clip, person=person, transcript=transcript, face_crop=face_crop, on_stage=on_stage)
+        encoded, encoding_s = self._encode(reading)
         started = time.perf_counter()
-        opened, perception = _perceive(clip, transcript, face_crop, on_stage)
-        perceived = time.perf_counter()
-        people: list[PersonReport] = []
-        warnings = perception.warnings
-        answers = []
-        encoding = answering = 0.0
-        said = " ".join(segment.text for segment in opened.transcript)
-        chosen = choose_people(perception, person)
-        for track in chosen:
-            begin = time.perf_counter()
-            encoded = self.engine.encode(clip_inputs(perception, track))
-            encoding += time.perf_counter() - begin
+        generations = []
+        for number, one in enumerate(encoded):
             if on_stage:
-                on_stage("answer", len(people), len(chosen))
-            begin = time.perf_counter()
-            generation = self._answer([clip_message(question, said)], encoded, think, on_text)
-            answering += time.perf_counter() - begin
-            one, answer = self._person(perception, track, encoded, generation, warnings)
-            people.append(one)
-            answers.append(answer if len(chosen) == 1 else f"Person {one.id}: {answer}")
-        if len(perception.people) > 1 and perception.prosody is not None:
-            warnings.append("Several people are seen; the voice is taken to be that of person 1.")
-        report = EmotionReport(
-            clip=ClipSummary(
-                path=str(clip),
-                duration_s=round(opened.duration_s, 3),
-                frames_used=sum(int(track.usable.sum()) for track in chosen if track is not None),
-                has_audio=opened.has_audio,
-                transcript=said or None,
-            ),
-            people=people,
-            question=question or DEFAULT_QUESTION,
-            answer="\n".join(answers),
-            model=self.name,
-            engine=self.engine.name,
-            timings_s={
-                "perception": round(perceived - started, 3),
-                "encoding": round(encoding, 3),
-                "answer": round(answering, 3),
-                "total": round(time.perf_counter() - started, 3),
-            },
-            warnings=list(dict.fromkeys(warnings)),
-        )
-        report.faces.update({t.id: list(zip(t.times.tolist(), t.crops)) for t in chosen if t is not None})
-        return report
+                on_stage("answer", number, len(encoded))
+            generations.append(self._answer([clip_message(question, reading.said)], one, think, on_text))
+        answer_s = time.perf_counter() - started
+        return self._report(reading, encoded, generations, question, encoding_s, answer_s)
+
+    def answer(
+        self, readings: Sequence[Reading], question: str | None = None, *, think: bool = True
+    ) -> list[EmotionReport]:
+        """Analyse clips that :func:`emollm.reading.read` has read, all in one batch of the engine.
+
+        Replies are those of :meth:`analyze` (but see :meth:`Engine.generate_batch` on near-ties).
+        """
+        encoded = [self._encode(reading) for reading in readings]
+        started = time.perf_counter()
+        requests = [
+            Request([clip_message(question, reading.said)], clip)
+            for reading, (clips, _) in zip(readings, encoded)
+            for clip in clips
+        ]
+        generations = iter(self.engine.generate_batch(requests, think))
+        share = (time.perf_counter() - started) / max(len(requests), 1)
+        return [
+            self._report(
+                reading, clips, list(islice(generations, len(clips))), question, encoding_s, share * len(clips)
+            )
+            for reading, (clips, encoding_s) in zip(readings, encoded)
+        ]
 
     def chat(
         self,
@@ -138,13 +126,17 @@ class EmoLLM:
         on_stage: Stage | None = None,
     ) -> Chat:
         """Open a conversation about one clip, which is decoded and encoded once. Errors as in :meth:`analyze`."""
-        opened, perception = _perceive(clip, transcript, face_crop, on_stage)
-        tracks = choose_people(perception, person)
-        if len(tracks) != 1:
+        reading = read(clip, person=person, transcript=transcript, face_crop=face_crop, on_stage=on_stage)
+        if len(reading.people) != 1:
             raise BadArgumentError("A chat is about one person; give a number instead of 'all'.")
-        encoded = self.engine.encode(clip_inputs(perception, tracks[0]))
-        said = " ".join(segment.text for segment in opened.transcript)
-        return Chat(self.engine, encoded, said, think, perception.warnings)
+        (encoded,), _ = self._encode(reading)
+        return Chat(self.engine, encoded, reading.said, think, reading.perception.warnings)
+
+    def _encode(self, reading: Reading) -> tuple[list[EncodedClip], float]:
+        """The clip as the engine wants it, once for each person, and the seconds that took."""
+        started = time.perf_counter()
+        encoded = [self.engine.encode(clip_inputs(reading.perception, track)) for track in reading.people]
+        return encoded, time.perf_counter() - started
 
     def _answer(self, messages: list[Message], clip: EncodedClip, think: bool, on_text: OnText | None) -> Generation:
         result, splitter = Generation(), StreamSplitter()
@@ -157,21 +149,51 @@ class EmoLLM:
                 on_text(channel, text)
         return result
 
-    @staticmethod
-    def _person(
-        perception: Perception,
-        track: FaceTrack | None,
-        clip: EncodedClip,
-        generation: Generation,
-        warnings: list[str],
-    ) -> tuple[PersonReport, str]:
-        parsed = parse_answer(generation.text)
-        if parsed.error:
-            warnings.append(f"The model's reply is not well formed ({parsed.error}); it is shown as written.")
-        report = describe_person(
-            parsed, generation.distribution, clip, perception.clip.duration_s, track, perception.prosody
+    def _report(
+        self,
+        reading: Reading,
+        encoded: list[EncodedClip],
+        generations: list[Generation],
+        question: str | None,
+        encoding_s: float,
+        answer_s: float,
+    ) -> EmotionReport:
+        perception, clip, warnings = reading.perception, reading.perception.clip, list(reading.perception.warnings)
+        people, answers = [], []
+        for track, one, generation in zip(reading.people, encoded, generations):
+            parsed = parse_answer(generation.text)
+            if parsed.error:
+                warnings.append(f"The model's reply is not well formed ({parsed.error}); it is shown as written.")
+            person = describe_person(parsed, generation.distribution, one, clip.duration_s, track, perception.prosody)
+            answer = parsed.answer if parsed.answer is not None else generation.text.strip()
+            people.append(person)
+            answers.append(answer if len(encoded) == 1 else f"Person {person.id}: {answer}")
+        if len(perception.people) > 1 and perception.prosody is not None:
+            warnings.append("Several people are seen; the voice is taken to be that of person 1.")
+        shown = [track for track in reading.people if track is not None]
+        report = EmotionReport(
+            clip=ClipSummary(
+                path=reading.path,
+                duration_s=round(clip.duration_s, 3),
+                frames_used=sum(int(track.usable.sum()) for track in shown),
+                has_audio=clip.has_audio,
+                transcript=reading.said or None,
+            ),
+            people=people,
+            question=question or DEFAULT_QUESTION,
+            answer="\n".join(answers),
+            model=self.name,
+            engine=self.engine.name,
+            timings_s={
+                "perception": round(reading.seconds, 3),
+                "encoding": round(encoding_s, 3),
+                "answer": round(answer_s, 3),
+                "total": round(reading.seconds + encoding_s + answer_s, 3),
+            },
+            warnings=list(dict.fromkeys(warnings)),
         )
-        return report, parsed.answer if parsed.answer is not None else generation.text.strip()
+        report.faces.update({track.id: list(zip(track.times.tolist(), track.crops)) for track in shown})
+        return report
 
 
 class Chat:
@@ -210,13 +232,6 @@ class Chat:
         return self._messages[:2] + self._messages[2:][-2 * MAX_TURNS :]
 
 
-def _perceive(clip: str | Path, transcript: str, face_crop: bool, on_stage: Stage | None) -> tuple[Clip, Perception]:
-    if on_stage:
-        on_stage("decode", 0, None)
-    opened = read_clip(clip, transcript=transcript)
-    return opened, perceive(opened, face_crop=face_crop, on_stage=on_stage)
-
-
 def describe_person(
     parsed: ParsedAnswer,
     distribution: dict[str, float],
@@ -240,26 +255,6 @@ def describe_person(
         voice=voice,
         prosody=prosody if voice is not None else None,
     )
-
-
-def choose_people(perception: Perception, person: str) -> list[FaceTrack | None]:
-    """The tracks that ``person`` names; ``[None]`` for a clip with a voice only.
-
-    Raises:
-        BadArgumentError: no such person.
-    """
-    if person not in ("main", "all") and not re.fullmatch("[0-9]{1,9}", person):
-        raise BadArgumentError(f"'{person}' is no person; say main, all, or a number from 1.")
-    people = perception.people
-    if not people:
-        return [None]
-    if person == "all":
-        return list(people)
-    number = 1 if person == "main" else int(person)
-    if not 1 <= number <= len(people):
-        seen = "1 person is" if len(people) == 1 else f"{len(people)} people are"
-        raise BadArgumentError(f"There is no person {number}; {seen} seen in the clip.")
-    return [people[number - 1]]
 
 
 def clip_inputs(perception: Perception, track: FaceTrack | None) -> ClipInputs:

@@ -4,22 +4,26 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emollm import __version__
-from emollm.errors import BadArgumentError, ClipError, EmoLLMError, WeightsError
+from emollm.ahead import ahead
+from emollm.errors import BadArgumentError, EmoLLMError, EngineError, WeightsError
 
 if TYPE_CHECKING:
+    from emollm.reading import Reading
     from emollm.report import EmotionReport
 
-    Analyze = Callable[["Job"], EmotionReport]
+    Answer = Callable[[list[Reading]], list[EmotionReport]]
 
 #: Written last into a clip's folder: with what the results beside it were made. Only then do they count as finished.
 RECORD = "made_with.json"
+AT_ONCE = 8  # clips that are read ahead, and that are answered in one batch
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,15 @@ class Outcome:
         if self.error is None:
             return 0
         return self.error.exit_code if isinstance(self.error, EmoLLMError) else 1
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A clip that was read, or its outcome where there is nothing to ask; ``made_with`` as it was before."""
+
+    made_with: dict
+    reading: "Reading | None" = None
+    outcome: Outcome | None = None
 
 
 def plan(paths: Sequence[Path]) -> list[Job]:
@@ -108,42 +121,75 @@ def check_clip(clip: Path) -> None:
 def run(
     jobs: Sequence[Job],
     settings: Settings,
-    load: "Callable[[], Analyze]",
+    read: "Callable[[Job], Reading]",
+    load: "Callable[[], Answer]",
     out: Path | None = None,
     resume: bool = True,
-) -> Iterator[Outcome]:
-    """Go through the clips and yield an outcome for each as soon as it is there.
+) -> Generator[Outcome, None, None]:
+    """Go through the clips and yield an outcome for each, in order, as soon as it is there.
 
-    ``load`` is called once, before the first clip that needs the model. With ``out``, results are written to
-    ``out / job.name``; with ``resume`` too, a clip whose results lie there complete, made with the same settings,
-    model and version from the same file, is not analysed again.
+    ``read`` is called in background threads, some clips ahead; ``load`` once, when the first clip that needs the model
+    was read. The model is asked about all clips together that were read by then, ``AT_ONCE`` at most. With ``out``,
+    results are written to ``out / job.name``; with ``resume`` too, a clip whose results lie there complete, made with
+    the same settings, model and version from the same file, is not analysed again.
 
-    Raises what ``load`` raises, and WeightsError, which would hit every clip alike; any other error of a clip is its
-    outcome.
+    Raises what ``load`` raises, and WeightsError and EngineError, which would hit every clip alike; any other error of
+    a clip is its outcome.
     """
-    analyze: Analyze | None = None
-    for job in jobs:
-        folder = out / job.name if out is not None else None
+    answer: Answer | None = None
+
+    def prepare(job: Job) -> _Ready:
         made_with = _made_with(job, settings)
-        if folder is not None and resume and (report := _finished(folder, made_with)) is not None:
-            yield Outcome(job, report, kept=True)
-            continue
+        if out is not None and resume and (report := _finished(out / job.name, made_with)) is not None:
+            return _Ready(made_with, outcome=Outcome(job, report, kept=True))
         try:
             check_clip(job.clip)
-        except ClipError as error:
-            yield Outcome(job, error=error)
-            continue
-        analyze = analyze or load()
-        try:
-            report = analyze(job)
-            if folder is not None:
-                _write(report, folder, made_with)
-        except WeightsError:
+            return _Ready(made_with, read(job))
+        except (WeightsError, EngineError):
             raise
-        except Exception as failure:
-            yield Outcome(job, error=failure)
-        else:
-            yield Outcome(job, report)
+        except Exception as error:
+            return _Ready(made_with, outcome=Outcome(job, error=error))
+
+    def finish(waiting: list[tuple[Job, _Ready]]) -> Iterator[Outcome]:
+        nonlocal answer
+        readings = [(job, ready.reading) for job, ready in waiting if ready.reading is not None]
+        if readings:
+            answer = answer or load()
+            answered = iter(_answered(readings, answer))
+        for job, ready in waiting:
+            outcome = ready.outcome or next(answered)
+            if out is not None and outcome.report is not None and not outcome.kept:
+                try:
+                    _write(outcome.report, out / job.name, ready.made_with)
+                except Exception as error:
+                    outcome = Outcome(job, error=error)
+            yield outcome
+
+    waiting: list[tuple[Job, _Ready]] = []
+    with closing(ahead(jobs, prepare, AT_ONCE)) as coming:
+        for job, under_way in coming:
+            if waiting and (len(waiting) == AT_ONCE or not under_way.done()):
+                yield from finish(waiting)
+                waiting = []
+            ready = under_way.result()
+            if ready.outcome is not None and not waiting:
+                yield ready.outcome
+            else:
+                waiting.append((job, ready))
+        yield from finish(waiting)
+
+
+def _answered(readings: "list[tuple[Job, Reading]]", answer: "Answer") -> list[Outcome]:
+    """What the model says about each; where it fails at all of them together, about each alone."""
+    try:
+        reports = answer([reading for _, reading in readings])
+        return [Outcome(job, report) for (job, _), report in zip(readings, reports, strict=True)]
+    except (WeightsError, EngineError):
+        raise
+    except Exception as failure:
+        if len(readings) == 1:
+            return [Outcome(readings[0][0], error=failure)]
+        return [outcome for one in readings for outcome in _answered([one], answer)]
 
 
 def _write(report: "EmotionReport", folder: Path, made_with: dict) -> None:

@@ -8,8 +8,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext, redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, nullcontext, redirect_stdout, suppress
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -23,12 +23,15 @@ from rich.text import Text
 from emollm.batch import Job, Settings, check_clip, check_writable, plan, run
 from emollm.data.command import app as data
 from emollm.errors import BadArgumentError, EmoLLMError
+from emollm.eval.command import EngineOption
 from emollm.eval.command import app as evaluation
 from emollm.quiet import quiet
 from emollm.show import parts_table, print_report, sentence, stages
 
 if TYPE_CHECKING:
     from emollm.api import Chat, EmoLLM
+    from emollm.batch import Answer
+    from emollm.reading import Reading
     from emollm.report import EmotionReport
 
 EXAMPLE = "example"  # this word for a clip means the example clip, unless a file has that name
@@ -51,8 +54,10 @@ def _person(value: str) -> str:
     return value
 
 
-EngineOption = Annotated[Literal["auto", "transformers"], typer.Option(help="What runs the model.")]
-ModelOption = Annotated[str | None, typer.Option(help="Model: a folder or a hub id. Default: the embedded one.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="Model: a folder or a hub id, or its name on the server. Default: the embedded one."),
+]
 PersonOption = Annotated[str, typer.Option(callback=_person, metavar="main|all|N", help="Whom to look at.")]
 TranscriptOption = Annotated[
     str,
@@ -98,22 +103,32 @@ def analyze(
         raise BadArgumentError("One transcript cannot fit several clips; put a .srt of the same name beside each.")
     result, notes = Console(file=sys.stdout), Console(file=sys.stderr)
 
-    def load() -> "Callable[[Job], EmotionReport]":
+    def read_one(job: Job) -> "Reading":
+        from emollm.reading import read
+
+        return read(job.clip, person=person, transcript=transcript, face_crop=face_crop, on_stage=on_stage)
+
+    def load() -> "Answer":
         loaded = _load(settings, notes)
 
-        def analyze_one(job: Job) -> "EmotionReport":
-            with stages(notes, "" if single else f"{job.clip.name}: ") as on_stage:
-                return loaded.analyze(
-                    job.clip, question, person=person, transcript=transcript, think=think, face_crop=face_crop,
-                    on_stage=on_stage,
-                )  # fmt: skip
+        def answer(readings: "list[Reading]") -> "list[EmotionReport]":
+            if on_stage:
+                on_stage("answer", 0, None)
+            return loaded.answer(readings, question, think=think)
 
-        return analyze_one
+        return answer
 
     codes: list[int] = []
-    with open(os.devnull, "w") as nowhere, redirect_stdout(sys.stderr if debug else nowhere):  # but for `result`
+    with (
+        open(os.devnull, "w") as nowhere,
+        redirect_stdout(sys.stderr if debug else nowhere),  # but for `result`
+        ExitStack() as moving,  # stands still while a result is printed
+        closing(run(jobs, settings, read_one, load, out, resume=not single)) as outcomes,
+    ):
+        on_stage = moving.enter_context(stages(notes)) if single else None
         try:
-            for outcome in run(jobs, settings, load, out, resume=not single):
+            for outcome in outcomes:
+                moving.close()
                 codes.append(outcome.exit_code)
                 folder = out / outcome.job.name if out is not None else None
                 if outcome.error is not None:
@@ -126,7 +141,10 @@ def analyze(
                     sentence(notes, f"{outcome.job.clip.name}: done before, see {folder}.")
                 else:
                     print_report(result, outcome.report, folder)
+                if notes.is_terminal and len(codes) < len(jobs):
+                    moving.enter_context(notes.status(f"{len(codes)} of {len(jobs)} clips are done"))
         except KeyboardInterrupt:
+            moving.close()
             again = "; the same command goes on from there" if out is not None else ""
             sentence(notes, "Stopped." if single else f"Stopped after {len(codes)} of {len(jobs)} clips{again}.")
             raise

@@ -27,3 +27,7 @@ class NothingToReadError(EmoLLMError):
 
 class WeightsError(EmoLLMError):
     """A pretrained part could not be fetched, verified or loaded."""
+
+
+class EngineError(EmoLLMError):
+    """What runs the model is not installed, cannot be reached, or has failed."""

@@ -8,12 +8,13 @@ from PIL import Image
 from tiny import PROSODY, SCRIPT, make_scripted, make_speech, make_tiny, make_track
 
 from emollm import EmoLLM, EmotionReport
-from emollm.api import choose_people, clip_inputs
+from emollm.api import clip_inputs
 from emollm.errors import BadArgumentError, ClipError, EmoLLMError, NothingToReadError, WeightsError
 from emollm.media.clip import Clip
 from emollm.model import checkpoint
 from emollm.model.checkpoint import default_model
 from emollm.perceive import Perception
+from emollm.reading import choose_people, read
 from emollm.weights import fetch
 
 REPLY = "".join(SCRIPT)
@@ -103,6 +104,19 @@ def test_every_claim_shows_among_the_action_units(model, clips):
 def test_reports_survive_json(model, clips, kind):
     report = model.analyze(clips[kind], person="all")
     assert EmotionReport.model_validate_json(report.model_dump_json()).model_dump() == report.model_dump()
+
+
+def test_clips_answered_together_have_the_reports_that_they_have_alone(model, clips):
+    kinds = ["film", "two", "sound"]
+    together = model.answer([read(clips[kind], person="all") for kind in kinds], think=False)
+    for kind, report in zip(kinds, together):
+        alone = model.analyze(clips[kind], person="all", think=False)
+        assert report.faces.keys() == alone.faces.keys()
+        for one, other in zip(report.people, alone.people, strict=True):
+            assert one.emotion.distribution == pytest.approx(other.emotion.distribution, abs=1e-4)
+            one.emotion, other.emotion = other.emotion, other.emotion
+        report.timings_s = alone.timings_s
+        assert report.model_dump() == alone.model_dump()
 
 
 def test_report_of_a_picture(model, clips):

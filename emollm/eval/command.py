@@ -7,13 +7,14 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from emollm.engines import check_engine
 from emollm.errors import BadArgumentError
 from emollm.eval.display import answering, name_some, show_comparison, show_result
 from emollm.show import sentence
@@ -38,6 +39,21 @@ class _Group(TyperGroup):
 app = typer.Typer(cls=_Group, no_args_is_help=True, help="Measure a model on a benchmark: emollm eval BENCHMARK.")
 
 RootOption = Annotated[Path, typer.Option(help="The folder that holds the folders of data sets.")]
+
+
+def _engine(value: str) -> str:
+    check_engine(value)
+    return value
+
+
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        callback=_engine,
+        metavar="auto|transformers|vllm|URL",
+        help="What runs the model; a URL such as http://localhost:8000/v1 is an OpenAI-compatible server.",
+    ),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and what libraries print.")]
 
 
@@ -61,7 +77,7 @@ def run_benchmark(
     seed: Annotated[int, typer.Option(help="Of --limit and of the bootstrap intervals.")] = 0,
     think: Annotated[bool, typer.Option("--think/--no-think", help="Reason before answering.")] = True,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples answered at once.")] = 16,
-    engine: Annotated[Literal["auto", "transformers"], typer.Option(help="What runs the model.")] = "auto",
+    engine: EngineOption = "auto",
     abstain_below: Annotated[
         float | None, typer.Option(min=0, max=1, help="Also report what is left without answers less sure than this.")
     ] = None,

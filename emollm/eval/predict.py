@@ -79,9 +79,10 @@ class EmoLLMPredictor:
 
     def prepare(self, sample: Sample, question: str) -> _Question:
         """Read, perceive and encode the clip."""
-        from emollm.api import choose_people, clip_inputs
+        from emollm.api import clip_inputs
         from emollm.media.clip import read_clip
         from emollm.perceive import perceive
+        from emollm.reading import choose_people
         from emollm.reasoning.prompts import clip_message
         from emollm.serve.engine import Request
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from emollm.ahead import ahead
 from emollm.batch import check_writable
 from emollm.errors import BadArgumentError, EmoLLMError, WeightsError
+from emollm.eval import provenance
 from emollm.eval.cards import BenchmarkCard
 from emollm.eval.keep import (
     Shard,
@@ -88,12 +91,13 @@ def run(
         with file.open("ab") as sink:
             for phase in phases:
                 waiting = [batch for batch in phase if batch[0].id not in asker.lines]
-                for batch, ready in _ahead(waiting, asker.prepare):
-                    done = asker.answer(batch, ready)
-                    sink.write("".join(f"{line.model_dump_json()}\n" for line in done).encode())
-                    sink.flush()
-                    os.fsync(sink.fileno())
-                    report(len(asker.lines), len(samples))
+                with closing(ahead(chain(*waiting), asker.prepare, AHEAD * batch_size)) as coming:
+                    for batch in waiting:
+                        done = asker.answer(batch, [ready.result() for _, ready in islice(coming, len(batch))])
+                        sink.write("".join(f"{line.model_dump_json()}\n" for line in done).encode())
+                        sink.flush()
+                        os.fsync(sink.fileno())
+                        report(len(asker.lines), len(samples))
     return list(asker.lines.values())
 
 
@@ -103,6 +107,7 @@ class _Asker:
     def __init__(self, predictor: Predictor, card: BenchmarkCard, think: bool, lines: Sequence[Line]):
         self.predictor, self.card, self.think = predictor, card, think
         self.lines = {line.id: line for line in lines}
+        self.commit = provenance.commit_tag()
 
     def prepare(self, sample: Sample) -> _Ready:
         started = time.perf_counter()
@@ -144,25 +149,11 @@ class _Asker:
             one.line or line_of(self.card, sample.id, next(left), self.think, one.seconds + share)
             for sample, one in zip(batch, ready)
         ]
+        for line in done:
+            line.commit = self.commit
         self.lines.update({line.id: line for line in done})
         return done
 
 
 def _batches(samples: Sequence[Sample], size: int) -> list[Sequence[Sample]]:
     return [samples[start : start + size] for start in range(0, len(samples), size)]
-
-
-def _ahead(
-    batches: Sequence[Sequence[Sample]], prepare: Callable[[Sample], _Ready]
-) -> Iterator[tuple[Sequence[Sample], list[_Ready]]]:
-    """Each batch with its prepared samples, while background threads prepare the next ones."""
-    pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "prepare")
-    under_way: deque[list[Future[_Ready]]] = deque()
-    coming = iter(batches)
-    try:
-        for batch in batches:
-            while len(under_way) <= AHEAD and (following := next(coming, None)) is not None:
-                under_way.append([pool.submit(prepare, sample) for sample in following])
-            yield batch, [future.result() for future in under_way.popleft()]
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -10,12 +10,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from emollm.errors import BadArgumentError
+from emollm.engines import check_engine
+from emollm.errors import EngineError
 from emollm.model.processing_emollm import ClipInputs, Placeholders
 from emollm.reasoning.prompts import Message
 
 MAX_NEW_TOKENS = 320
-ENGINES = ("auto", "transformers")
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,6 @@ def checkpoint_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def check_engine(name: str) -> None:
-    """Raise BadArgumentError unless there is such an engine."""
-    if name not in ENGINES:
-        raise BadArgumentError(f"There is no engine '{name}'; choose one of {', '.join(ENGINES)}.")
-
-
 def load_engine(name: str, folder: Path) -> Engine:
     """The engine of that name over a merged checkpoint; ``auto`` takes the best that this machine has.
 
@@ -123,6 +117,8 @@ def load_engine(name: str, folder: Path) -> Engine:
         WeightsError: the folder holds no EmoLLM checkpoint. BadArgumentError: no such engine.
     """
     check_engine(name)
+    if name not in ("auto", "transformers"):
+        raise EngineError(f"The engine {name} is not built in yet.")
     from emollm.serve.transformers_engine import TransformersEngine
 
     return TransformersEngine(folder)

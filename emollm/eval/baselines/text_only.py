@@ -55,9 +55,10 @@ class TextOnly:
 
     def prepare(self, sample: Sample, question: str) -> tuple[str, Measured]:
         """The prompt, and what the towers measured."""
-        from emollm.api import choose_people, clip_inputs
+        from emollm.api import clip_inputs
         from emollm.media.clip import read_clip
         from emollm.perceive import perceive
+        from emollm.reading import choose_people
 
         clip = read_clip(sample.clip, transcript=sample.transcript)
         if sample.start_s is not None or sample.end_s is not None:

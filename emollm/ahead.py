@@ -1,0 +1,34 @@
+"""Work prepared in background threads while something else goes on."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def ahead(
+    items: Iterable[Item], prepare: Callable[[Item], Made], count: int
+) -> Generator[tuple[Item, Future[Made]], None, None]:
+    """Each item, in order, with what ``prepare`` makes of it; the ``count`` next ones are worked on meanwhile.
+
+    What comes may still be under way: ``result()`` waits for it, and raises what ``prepare`` raised. ``prepare`` is
+    called in several threads at once, as many as half of the processors, for decoders use more than one themselves.
+    Closing the generator drops what has not been begun.
+    """
+    pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "prepare")
+    under_way: deque[tuple[Item, Future[Made]]] = deque()
+    try:
+        for item in items:
+            under_way.append((item, pool.submit(prepare, item)))
+            if len(under_way) > count:
+                yield under_way.popleft()
+        while under_way:
+            yield under_way.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)
