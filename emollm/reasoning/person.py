@@ -56,7 +56,7 @@ def person_report(
             distribution={label: round(p, 4) for label, p in distribution.items()},
             confidence=round(distribution[parsed.label], 4) if parsed.label in distribution else None,
         ),
-        open_labels=_named_emotions(f"{parsed.thought or ''} {parsed.answer or ''}"),
+        open_labels=named_emotions(f"{parsed.thought or ''} {parsed.answer or ''}"),
         valence=_rounded(valence),
         arousal=_rounded(arousal),
         action_units=[
@@ -94,7 +94,7 @@ def _timeline(windows: np.ndarray, face: np.ndarray) -> list[TimelineEntry]:
     ]
 
 
-def _named_emotions(text: str) -> list[str]:
+def named_emotions(text: str) -> list[str]:
     """Labels that the text names as whole words, in order of first mention."""
     found = (canonical_emotion(word) or _FROM_ADJECTIVE.get(word) for word in _WORD.findall(text.lower()))
     return [label for label in dict.fromkeys(found) if label in EMOTIONS]
