@@ -111,6 +111,15 @@ class LineLayout(_Part):
     encoding: str = "utf-8"
 
 
+class SplitBy(_Part):
+    """How to split a set that comes without splits: values of ``field`` (``id``: single rows) dealt out by share."""
+
+    field: str = "speaker"
+    shares: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1}, min_length=1
+    )
+
+
 Layout = Annotated[FolderLayout | TableLayout | ParquetLayout | FrameLayout | LineLayout, Field(discriminator="kind")]
 
 
@@ -124,6 +133,7 @@ class DataCard(_Part):
         label_origin: who says so: people, the way of making, or another model.
         splits: name -> field -> accepted values, e.g. ``test: {speaker: ["15", "16"]}``. A row belongs to the first
             split that accepts it.
+        split_by: how ``emollm data prepare`` splits a set without ``splits``; by person where none is given.
         folds: field that numbers the folds, or whose values are the folds (``speaker``).
         groups: field -> what it says of a person; used in opt-in subgroup reports only.
         au_present: smallest AU value that counts as present.
@@ -144,6 +154,7 @@ class DataCard(_Part):
     labels: dict[str, str | None] = Field(default_factory=dict)
     label_origin: Origin = "human"
     splits: dict[str, dict[str, list[str]]] = Field(default_factory=dict)
+    split_by: SplitBy | None = None
     folds: str | None = None
     groups: dict[str, str] = Field(default_factory=dict)
     au_present: float = 1.0

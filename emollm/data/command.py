@@ -2,14 +2,105 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+
+from emollm.errors import BadArgumentError
+from emollm.show import sentence
+
+if TYPE_CHECKING:
+    from emollm.data.readers import Problem
+
+SHOWN = 20  # rows named on the screen; --problems writes all of them
 
 app = typer.Typer(no_args_is_help=True, help="Training data: prepare, validate, explain, synthesize.")
 
+CardArgument = Annotated[str, typer.Argument(help="A card of the folder data, such as ravdess, or your own (YAML).")]
+RootOption = Annotated[Path, typer.Option(help="The folder that holds the folders of data sets.")]
+MediaOption = Annotated[
+    bool, typer.Option("--media/--no-media", help="Open every clip, to see whether it can be read.")
+]
+ProblemsOption = Annotated[Path | None, typer.Option(help="Text file for everything that is wrong, one row a line.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and what libraries print.")]
+
+
+@app.command()
+def prepare(
+    card: CardArgument,
+    root: RootOption,
+    out: Annotated[Path, typer.Option(help="File to write, JSON lines.")],
+    media: MediaOption = True,
+    problems: ProblemsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Make training records of a data set: one JSON object a line, with labels, splits, licence and consent.
+
+    Rows that cannot be used are named and left out. What was found about clips is kept, so that the same command goes
+    on where it was broken off; the file appears only when it is whole.
+    """
+    from emollm.data.cards import load_data_card
+    from emollm.data.prepare import prepare as make
+
+    with _bar("Opening clips") as on_progress:
+        prepared = make(load_data_card(card), root, out, media=media, on_progress=on_progress)
+    lines = [f"{problem.id}: {problem.text}" for problem in prepared.problems]
+    _name_problems(lines, "row is left out", "rows are left out", problems)
+    if prepared.left_out:
+        _say(f"{prepared.left_out} rows are left out as the card says.")
+    _summary(prepared.records, out)
+
+
+@app.command()
+def validate(
+    file: Annotated[str, typer.Argument(metavar="FILE|CARD", help="Training records (JSON lines), or a card.")],
+    root: Annotated[Path | None, typer.Option(help="With a card: the folder that holds the data sets.")] = None,
+    media: MediaOption = True,
+    shared_people: Annotated[
+        bool, typer.Option("--shared-people", help="People may be in several splits, as they are in MELD.")
+    ] = False,
+    problems: ProblemsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Name every bad row: missing or unreadable media, unknown labels, people in two splits, and so on.
+
+    Exit code 1 if there is any.
+    """
+    if file.endswith(".jsonl"):
+        from emollm.data.validate import validate_file
+
+        with _bar("Opening clips") as on_progress:
+            found = validate_file(Path(file), media=media, shared_people=shared_people, on_progress=on_progress)
+        lines = [f"line {fault.line}: {f'{fault.id}: ' if fault.id else ''}{fault.text}" for fault in found.faults]
+        rows, bad = found.records, len({fault.line for fault in found.faults})
+    else:
+        wrong, good = _validate_card(file, root, media)
+        lines = [f"{problem.id}: {problem.text}" for problem in wrong]
+        bad = len({problem.id for problem in wrong})
+        rows = good + bad
+    _name_problems(lines, "thing is wrong", "things are wrong", problems)
+    _say(f"{rows - bad} of {rows} rows are good.")
+    raise typer.Exit(1 if lines else 0)
+
+
+def _validate_card(name: str, root: Path | None, media: bool) -> tuple[list[Problem], int]:
+    """What is wrong with the rows of a data set, and how many are good."""
+    import tempfile
+
+    from emollm.data.cards import load_data_card
+    from emollm.data.prepare import collect
+
+    card = load_data_card(name)
+    if root is None:
+        raise BadArgumentError(f"To check the data of {card.title}, say where it is with --root.")
+    with tempfile.TemporaryDirectory() as folder, _bar("Opening clips") as on_progress:
+        prepared = collect(card, root, Path(folder) / "records.jsonl", media=media, on_progress=on_progress)
+    return prepared.problems, len(prepared.records)
 
 
 @app.command()
@@ -24,3 +115,65 @@ def synthesize(
     from emollm.data.synthesize import synthesize as render
 
     render(load_recipe(recipe), out, head)
+
+
+def _say(text: str, style: str = "") -> None:
+    sentence(Console(file=sys.stderr), text, style)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with the time left, on a terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    notes = Console(file=sys.stderr)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=notes, speed_estimate_period=3600, disable=not notes.is_terminal) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _name_problems(lines: list[str], one: str, many: str, file: Path | None) -> None:
+    """Name what is wrong: all of it in ``file``, else the first on the screen."""
+    if file is not None:
+        try:
+            file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        except OSError as error:
+            raise BadArgumentError(f"The file {file} cannot be written ({error.strerror}).") from error
+    for line in lines[:SHOWN]:
+        _say(line, "yellow")
+    if len(lines) > SHOWN:
+        _say(f"... and {len(lines) - SHOWN} more{'' if file else '; --problems FILE names all'}.", "yellow")
+    if lines:
+        _say(f"{len(lines)} {one if len(lines) == 1 else many}.", "yellow")
+
+
+def _summary(records: list, out: Path) -> None:
+    """Counts per split and label, people per split, labels by origin."""
+    from rich.table import Table
+
+    from emollm.data.summary import labels_of, origins, speakers
+
+    splits = sorted({record.split or "" for record in records})
+    counts = {split: labels_of([r for r in records if (r.split or "") == split]) for split in splits}
+    table = Table(title=f"{out}: {len(records)} records")
+    table.add_column("")
+    for split in splits:
+        table.add_column(split or "no split", justify="right")
+    for label in sorted(set().union(*counts.values())):
+        table.add_row(label, *(str(counts[split][label]) for split in splits))
+    table.add_section()
+    table.add_row("people", *(speakers([r for r in records if (r.split or "") == split]) for split in splits))
+    console = Console(file=sys.stdout)
+    console.print(table)
+    sentence(console, "Labels by origin: " + ", ".join(f"{name} {n}" for name, n in sorted(origins(records).items())))

@@ -18,9 +18,9 @@ from emollm.media.transcript import Segment, find_sidecar, read_subtitles, recog
 __all__ = ["CLIP_SUFFIXES", "SAMPLE_RATE", "Clip", "Frame", "Limits", "Segment", "find_clips", "read_clip"]
 
 _VIDEO = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif")
-_IMAGE = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_AUDIO = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
-CLIP_SUFFIXES = frozenset(_VIDEO + _IMAGE + _AUDIO)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+AUDIO_SUFFIXES = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
+CLIP_SUFFIXES = frozenset(_VIDEO + IMAGE_SUFFIXES + AUDIO_SUFFIXES)
 
 
 @dataclass(frozen=True)

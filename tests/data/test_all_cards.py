@@ -9,7 +9,9 @@ import pytest
 from released import SETS, Files
 
 from emollm.data.cards import card_names, load_data_card
+from emollm.data.prepare import prepare
 from emollm.data.readers import Reading, Row, read_rows
+from emollm.data.validate import validate_file
 from emollm.emotions import EMOTIONS
 from emollm.eval import measures
 from emollm.eval.cards import load_benchmark
@@ -120,6 +122,16 @@ def test_the_readers_understand_the_released_layout(name: str, tmp_path: Path) -
         assert rows[id].fields.get("split") == split
         assert (rows[id].fields[card.folds] if card.folds else None) == fold
         assert rows[id].clip.is_file()
+
+
+@pytest.mark.parametrize("name", sorted(SETS))
+def test_every_set_becomes_training_records(name: str, tmp_path: Path) -> None:
+    read(name, SETS[name]()[0], tmp_path)
+    out = tmp_path / "records.jsonl"
+    prepared = prepare(load_data_card(name), tmp_path, out, media=False)
+    assert {record.id for record in prepared.records} == set(SETS[name]()[1])
+    assert all(record.labels.given() for record in prepared.records)
+    assert validate_file(out, media=False, shared_people=name == "meld").faults == []
 
 
 @pytest.mark.parametrize("name", [name for name in card_names("eval") if set(load_benchmark(name).data) <= set(SETS)])
