@@ -167,6 +167,30 @@ def test_a_run_with_other_settings_is_not_gone_on_with(change, named, tmp_path):
     assert (tmp_path / "samples.jsonl").read_bytes() == before
 
 
+def test_moved_data_are_the_same_samples(tmp_path):
+    def samples(folder: Path, text: str) -> list:
+        folder.mkdir()
+        (folder / "clip.mp4").write_text(text)
+        return [make_samples()[0].model_copy(update={"clip": folder / "clip.mp4"})]
+
+    out = tmp_path / "out"
+    first = run(samples(tmp_path / "here", "abc"), ScriptedPredictor(), CARD, out)
+    assert run(samples(tmp_path / "there", "abc"), ScriptedPredictor(), CARD, out) == first
+    with pytest.raises(BadArgumentError, match=r"other settings \(samples\)"):
+        run(samples(tmp_path / "other", "abcd"), ScriptedPredictor(), CARD, out)
+
+
+def test_lines_say_which_code_replied(tmp_path, monkeypatch):
+    samples = make_samples()
+    monkeypatch.setattr(run_module.provenance, "commit_tag", lambda: "first")
+    run(samples, ScriptedPredictor(), CARD, tmp_path, batch_size=4)
+    file = tmp_path / "samples.jsonl"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:4]))
+    monkeypatch.setattr(run_module.provenance, "commit_tag", lambda: "second")
+    lines = run(samples, ScriptedPredictor(), CARD, tmp_path, batch_size=4)
+    assert [line.commit for line in lines] == ["first"] * 4 + ["second"] * (len(samples) - 4)
+
+
 def test_lines_without_their_settings_are_not_gone_on_with(tmp_path):
     run(make_samples(), ScriptedPredictor(), CARD, tmp_path)
     (tmp_path / "settings.json").unlink()
