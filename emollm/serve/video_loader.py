@@ -1,0 +1,64 @@
+"""Uploaded bytes to what the model is given of the main person: decoded under limits, in the API process."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import numpy as np
+from vllm.multimodal.video import VIDEO_LOADER_REGISTRY, VideoLoader
+
+from emollm.errors import EmoLLMError
+from emollm.media.clip import read_clip
+from emollm.media.guard import Limits
+from emollm.model.processing_emollm import ClipInputs
+from emollm.perceive import perceive
+
+#: Caps on every upload. A server sets them once, before it takes requests; nothing in a request changes them.
+limits = Limits()
+
+
+def set_limits(new: Limits) -> None:
+    """Replace the caps on uploads for this process."""
+    global limits
+    limits = new
+
+
+def read_upload(data: bytes) -> ClipInputs:
+    """Read an uploaded video, picture or sound: main person and voice. A transcript in it is left alone.
+
+    The bytes are in a temporary file while they are read, because FFmpeg is only ever given a local file.
+
+    Raises:
+        ValueError: unreadable, over a limit, or neither a face nor a voice; one sentence without a path.
+    """
+    if len(data) > limits.file_bytes:
+        raise ValueError(f"The clip has more than the limit of {limits.file_bytes >> 20:,} MiB.")
+    with tempfile.NamedTemporaryFile(prefix="emollm-") as file:
+        file.write(data)
+        file.flush()
+        try:
+            perception = perceive(read_clip(file.name, transcript="none", limits=limits))
+        except EmoLLMError as error:
+            raise ValueError(str(error).replace(file.name, "The clip")) from None
+    return ClipInputs(
+        duration_s=perception.clip.duration_s,
+        face=perception.people[0] if perception.people else None,
+        waveform=perception.waveform,
+        prosody=perception.prosody,
+    )
+
+
+class EmoLLMVideoLoader(VideoLoader):
+    """One ``video_url`` part gives faces and sound: vLLM passes both on as a video's frames and metadata."""
+
+    @classmethod
+    def load_bytes(cls, data: bytes, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Crops ``(T, 112, 112, 3)`` uint8 and ``{"clip": ClipInputs}``. Arguments of a request change nothing."""
+        clip = read_upload(data)
+        return clip.face.crops if clip.face is not None else np.zeros((0, 1, 1, 3), np.uint8), {"clip": clip}
+
+
+def register(video_processor: str) -> None:
+    """Make the loader known to vLLM, for models whose configuration names this video processor."""
+    VIDEO_LOADER_REGISTRY.register("emollm", video_processor=video_processor)(EmoLLMVideoLoader)
