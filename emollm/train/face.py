@@ -241,13 +241,17 @@ class _FaceTrainer(Trainer):
 
 
 def load_faces(recipe: FaceRecipe) -> Faces:
-    """All sources of the recipe, each prepared once and cached as ``cache/<source>.npz``."""
+    """All sources of the recipe, each prepared once and cached as ``cache/<source>.npz``.
+
+    A source is called by its kind (a key of :data:`emollm.data.faces.READERS`), with more behind a hyphen where there
+    are several of one kind: ``renders-anny``.
+    """
     parts = []
     for source, path in recipe.sources.items():
         cached = recipe.cache / f"{source}.npz"
         if not cached.exists():
             with FaceLandmarker(fetch("face_landmarker"), max_faces=1) as landmarker:
-                prepare_faces(source, path, landmarker).save(cached)
+                prepare_faces(source.split("-")[0], path, landmarker).save(cached)
         parts.append(Faces.load(cached))
     faces = Faces.concatenate(parts)
     return add_pseudo_units(faces, recipe.seed) if recipe.pseudo_aus else faces
@@ -306,22 +310,24 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def score_faces(tower: FaceEncoder, faces: Faces) -> dict[str, float]:
-    """:func:`face_metrics` of a tower over all of ``faces``, not augmented, in float32."""
+def predict_faces(tower: FaceEncoder, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
+    """``(N, 8)`` expression logits and ``(N, 17)`` AU intensities of faces, not augmented, in float32."""
     tower.eval()
     collate = FaceCollator(faces, tower.config.image_size, augment=False)
-    logits, units, expression, aus = [], [], [], []
+    logits, units = [], []
     for rows in np.array_split(np.arange(len(faces)), max(1, len(faces) // 256)):
         batch = collate(rows.tolist())
         out = tower(batch["face_pixels"], batch["blendshapes"])
         logits.append(out.expression_logits.numpy())
         units.append(out.action_units.numpy())
-        expression.append(batch["expression"].numpy())
-        aus.append(batch["aus"].numpy())
-    predictions = (np.concatenate(logits), np.concatenate(units))
-    labels = (np.concatenate(expression), np.concatenate(aus))
-    scores = face_metrics(EvalPrediction(predictions, labels))  # type: ignore[arg-type]
-    return {**scores, "faces": len(faces)}
+    return np.concatenate(logits), np.concatenate(units)
+
+
+def score_faces(tower: FaceEncoder, faces: Faces) -> dict[str, float]:
+    """:func:`face_metrics` of a tower over all of ``faces``."""
+    exact = np.where((faces.origin == "exact")[:, None], faces.aus, np.nan)  # pseudo-labels score nothing
+    prediction = EvalPrediction(predict_faces(tower, faces), (faces.expression, exact))  # type: ignore[arg-type]
+    return {**face_metrics(prediction), "faces": len(faces)}
 
 
 def _with_selection(prediction: EvalPrediction) -> dict[str, float]:
