@@ -1,16 +1,16 @@
 """Logs of the server: one JSON object a line, without anything that a client sent but its request id and route.
 
-Messages of exceptions are left out because libraries put what they were given into them; the frames say where.
+Of an exception in a request the message is left out, because libraries put what they were given into it; the frames
+say where it was.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import sys
 import traceback
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 
 class JsonLines(logging.Formatter):
@@ -26,25 +26,22 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
+            if not record.name.startswith("emollm.serve"):
+                line["reason"] = str(error)[:500]  # why the engine failed, which is not about one request
             frames = traceback.extract_tb(error.__traceback__)
             line["error"] = type(error).__name__
             line["frames"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
         return json.dumps(line, ensure_ascii=False)
 
 
-def log_as_json(stream: TextIO | None = None, level: int = logging.WARNING) -> None:
-    """Send all records of this process to ``stream`` (standard error) as JSON lines.
-
-    ``level`` is the least that libraries may say; the server itself is heard from INFO on.
-    """
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonLines())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    for name in ("vllm", "uvicorn", "uvicorn.error", "uvicorn.access"):
-        library = logging.getLogger(name)
-        library.handlers.clear()
-        library.propagate = True
-        library.setLevel(level)
-    logging.getLogger("emollm.serve").setLevel(min(level, logging.INFO))
+def log_configuration(level: str) -> dict[str, Any]:
+    """For ``logging.config``: JSON lines on standard error; the server from INFO on, libraries from ``level`` on."""
+    quiet = {"level": level, "handlers": [], "propagate": True}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": "emollm.serve.logs.JsonLines"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
+        "root": {"level": level, "handlers": ["stderr"]},
+        "loggers": {"vllm": quiet, "uvicorn": quiet, "emollm.serve": {"level": "INFO"}},
+    }

@@ -8,12 +8,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import HTTPException
+from fastapi import FastAPI, HTTPException
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from emollm.errors import BadArgumentError, ClipError, EmoLLMError, NothingToReadError
+from emollm.serve.guard.errors import Refused
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +68,47 @@ def one_sentence(message: str) -> str:
     return _PATH.sub("(path)", line)[:_LONGEST_MESSAGE]
 
 
-async def explain_invalid_body(request: Request, error: RequestValidationError) -> JSONResponse:
-    """Exception handler: say which field of a request is wrong, without repeating what was in it."""
+def refusal_of(error: EmoLLMError | Refusal) -> Refusal:
+    """What the library says about a clip or a question is meant for whoever sent it; what else it says is not."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, Refused):
+        return Refusal(error.status, str(error))
+    if isinstance(error, ClipError | NothingToReadError):
+        return Refusal(422, one_sentence(str(error)))
+    if isinstance(error, BadArgumentError):
+        return Refusal(400, one_sentence(str(error)))
+    return Refusal(500, _inner_sentence(500))
+
+
+async def _explain(request: Request, error: Any) -> JSONResponse:
+    return error_response(refusal_of(error))
+
+
+async def _own_up(request: Request, error: Exception) -> JSONResponse:
+    _log_failure(request.scope, error)
+    return error_response(Refusal(500, _inner_sentence(500)))
+
+
+def _log_failure(scope: Scope, error: Exception) -> None:
+    fields = {"request_id": scope.get("state", {}).get("request_id", "")}
+    log.error("a request failed", exc_info=error, extra={"fields": fields})
+
+
+async def _explain_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    """Say which field of a request is wrong, without repeating what was in it."""
     first = error.errors()[0] if error.errors() else {"loc": (), "msg": "is not valid"}
     parts = [str(part) for part in first["loc"] if isinstance(part, int) or re.fullmatch("[a-z_]+", str(part))]
     where = ".".join(parts[1:] if parts[:1] == ["body"] else parts) or "body"
     return error_response(Refusal(400, one_sentence(f"The request is wrong at '{where}': {first['msg']}.")))
+
+
+def explain_errors(app: FastAPI) -> None:
+    """Let the app itself answer our errors and bodies that do not fit, before its other handlers see them."""
+    app.exception_handler(EmoLLMError)(_explain)
+    app.exception_handler(Refusal)(_explain)
+    app.exception_handler(RequestValidationError)(_explain_invalid)
+    app.exception_handler(TypeError)(_own_up)  # for vLLM the client is to blame
 
 
 class Errors:
@@ -88,13 +126,11 @@ class Errors:
         reshape = _Reshape(send)
         try:
             await self.app(scope, receive, reshape)
-        except Refusal as refusal:
-            if reshape.started:
-                raise
-            await error_response(refusal)(scope, receive, send)
-        except Exception:
-            request_id = scope.get("state", {}).get("request_id", "")
-            log.exception("A request failed.", extra={"fields": {"request_id": request_id}})
+        except (Refusal, Refused) as error:
+            if not reshape.started:
+                await error_response(refusal_of(error))(scope, receive, send)
+        except Exception as error:
+            _log_failure(scope, error)
             if not reshape.started:
                 await error_response(Refusal(500, _inner_sentence(500)))(scope, receive, send)
         return None

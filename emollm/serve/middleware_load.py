@@ -10,6 +10,8 @@ from collections.abc import Callable
 from prometheus_client import Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from emollm.serve.guard.body import capped
+from emollm.serve.guard.errors import Refused
 from emollm.serve.middleware_errors import Refusal, content_type, error_body, error_response
 
 IN_PROGRESS = Gauge("emollm_requests_in_progress", "Requests taken on and not finished, waiting ones included.")
@@ -155,26 +157,18 @@ class Body:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > self.most_bytes:
-            raise self._too_large()
-        seen, whole = 0, False
+        receive_capped = capped(scope, receive, self.most_bytes)
+        whole = False
 
-        async def count() -> Message:
-            nonlocal seen, whole
+        async def receive_in_time() -> Message:
+            nonlocal whole
             if whole:  # only a disconnect can follow, and it may take as long as the answer does
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), self.silence_s)
+                message = await asyncio.wait_for(receive_capped(), self.silence_s)
             except TimeoutError as error:
-                raise Refusal(408, "The request was sent too slowly.") from error
-            seen += len(message.get("body", b""))
+                raise Refused("The request was sent too slowly.", 408) from error
             whole = not message.get("more_body", False)
-            if seen > self.most_bytes:
-                raise self._too_large()
             return message
 
-        return await self.app(scope, count, send)
-
-    def _too_large(self) -> Refusal:
-        return Refusal(413, f"The request is larger than {self.most_bytes / 2**20:,.0f} MiB.")
+        return await self.app(scope, receive_in_time, send)

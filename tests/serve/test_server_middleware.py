@@ -9,14 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
 from emollm.errors import BadArgumentError
 from emollm.serve.logs import JsonLines
 from emollm.serve.middleware_access import OPEN, ApiKeys, OpenRoutes, read_keys
-from emollm.serve.middleware_errors import Errors, Refusal, explain_invalid_body
+from emollm.serve.middleware_errors import Errors, Refusal, explain_errors
 from emollm.serve.middleware_load import Admission, Body
 from emollm.serve.middleware_log import RequestLog
 
@@ -34,7 +33,7 @@ class _Server:
         self.gone: list[str] = []
         self.may_end = asyncio.Event()
         app = FastAPI(openapi_url=None)
-        app.exception_handler(RequestValidationError)(explain_invalid_body)
+        explain_errors(app)
         app.post(CHAT)(self._chat)
         app.post("/v1/emotions")(self._ask)
         app.get("/health")(lambda: {"status": "ok"})
