@@ -8,6 +8,8 @@ wrong shapes into the engine process.
 from __future__ import annotations
 
 import io
+import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -28,6 +30,11 @@ from vllm.multimodal.processing import (
     BaseProcessingInfo,
     PromptReplacement,
     PromptUpdateDetails,
+)
+from vllm.multimodal.processing.processor import (
+    MultiModalPromptUpdates,
+    PlaceholderFeaturesInfo,
+    ResolvedPromptUpdate,
 )
 from vllm.renderers import TokenizeParams
 
@@ -52,7 +59,6 @@ from emollm.voice.prosody import measure_prosody
 MARKS = {"video": FACE_TOKEN + AUDIO_TOKEN, "image": FACE_TOKEN, "audio": AUDIO_TOKEN}
 FACE_FIELDS = ("face_pixels", "face_blendshapes", "face_window", "face_states")
 AUDIO_FIELDS = ("input_features", "audio_seconds", "audio_window_s", "audio_prosody", "audio_states")
-_VIDEO = -1  # in place of the two tokens of a video, so that no picture's token is found in them
 
 
 @dataclass(frozen=True)
@@ -286,44 +292,58 @@ class EmoLLMMultiModalProcessor(BaseMultiModalProcessor[EmoLLMProcessingInfo]):
         hf_processor_mm_kwargs: Mapping[str, object],
         out_mm_kwargs: MultiModalKwargsItems,
     ) -> Sequence[PromptReplacement]:
-        config, tokenizer, processor = (
-            self.info.get_hf_config(),
-            self.info.get_tokenizer(),
-            self.info.get_hf_processor(),
-        )
+        tokenizer = self.info.get_tokenizer()
 
         def run(modality: str, index: int) -> PromptUpdateDetails:
-            (text,) = processor.expand([MARKS[modality]], [mm_items[modality][index].placeholders])
+            (text,) = self.info.get_hf_processor().expand([MARKS[modality]], [mm_items[modality][index].placeholders])
             tokens = tokenizer.encode(text, add_special_tokens=False)
-            return PromptUpdateDetails.select_token_ids(tokens, [config.face_token_id, config.audio_token_id])
+            return PromptUpdateDetails.select_token_ids(tokens, self._placeholder_ids)
 
         return [
-            PromptReplacement(modality, target=[self._targets[modality]], replacement=partial(run, modality))
+            PromptReplacement(modality, target=tokenizer.encode(MARKS[modality]), replacement=partial(run, modality))
             for modality in mm_items
         ]
 
     @property
-    def _targets(self) -> dict[str, int]:
+    def _placeholder_ids(self) -> list[int]:
         config = self.info.get_hf_config()
-        return {"video": _VIDEO, "image": config.face_token_id, "audio": config.audio_token_id}
+        return [config.face_token_id, config.audio_token_id]
 
-    def _apply_prompt_updates(self, token_ids: list[int], mm_prompt_updates: Any) -> Any:
-        """Refuse a text whose places do not fit its media: typed placeholders would otherwise shift the clips."""
-        if "video" in mm_prompt_updates:
-            token_ids = self._mark_videos(token_ids)
-        for modality, target in self._targets.items():
-            places, given = token_ids.count(target), len(mm_prompt_updates.get(modality, ()))
-            if places != given:
-                raise ValueError(f"The text has {places} places for a {modality}, but {given} came with it.")
-        return super()._apply_prompt_updates(token_ids, mm_prompt_updates)
+    def _apply_prompt_updates(
+        self, token_ids: list[int], mm_prompt_updates: MultiModalPromptUpdates
+    ) -> tuple[list[int], Mapping[str, list[PlaceholderFeaturesInfo]]]:
+        """Expand the text as a whole, as for transformers: tokens may reach over the border of a run.
 
-    def _mark_videos(self, token_ids: list[int]) -> list[int]:
-        """One mark for the two tokens of each video."""
-        face, audio = self._targets["image"], self._targets["audio"]
-        marked: list[int] = []
-        for token in token_ids:
-            if token == audio and marked and marked[-1] == face:
-                marked[-1] = _VIDEO
-            else:
-                marked.append(token)
-        return marked
+        Raises:
+            ValueError: the places in the text do not fit the media, as when a user typed a placeholder.
+        """
+        tokenizer, text = self.info.get_tokenizer(), self.info.get_tokenizer().decode(token_ids)
+        # Without a video, a picture may stand right before a sound.
+        marks = {mark: kind for kind, mark in MARKS.items() if kind != "video" or kind in mm_prompt_updates}
+        pattern = re.compile("|".join(map(re.escape, marks)))
+        found = Counter(marks[match[0]] for match in pattern.finditer(text))
+        for modality in MARKS:
+            if found[modality] != len(mm_prompt_updates.get(modality, ())):
+                raise ValueError(
+                    f"The text has {found[modality]} places for a clip of kind {modality}, "
+                    f"but {len(mm_prompt_updates.get(modality, ()))} came with it."
+                )
+        waiting = {modality: iter(updates) for modality, updates in mm_prompt_updates.items()}
+        items: list[ResolvedPromptUpdate] = []
+
+        def fill(match: re.Match[str]) -> str:
+            items.append(next(waiting[marks[match[0]]])[0])
+            return tokenizer.decode(items[-1].content.full)
+
+        new_ids = tokenizer.encode(pattern.sub(fill, text), add_special_tokens=False)
+        embedded = torch.isin(torch.tensor(new_ids), torch.tensor(self._placeholder_ids))
+        free, places = embedded.nonzero()[:, 0].tolist(), defaultdict(list)
+        for item in items:
+            count = sum(token in self._placeholder_ids for token in item.content.full)
+            start, end = free[0], free[count - 1] + 1
+            free = free[count:]
+            place = PlaceholderFeaturesInfo(
+                item.modality, item.item_idx, start, new_ids[start:end], embedded[start:end]
+            )
+            places[item.modality].append(place)
+        return new_ids, places
