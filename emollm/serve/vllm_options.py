@@ -16,7 +16,7 @@ _ON_CPU = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": 64, "mm_pr
 _CPU_CACHE_GIB = "1"
 
 
-def prepare_environment(log_file: Path) -> None:
+def prepare_environment(log_file: Path | None = None) -> None:
     """Set what vLLM reads from the environment, for this process and those of the engine. What is set stands.
 
     ``log_file`` is a logging configuration, for all of these processes.
@@ -26,11 +26,12 @@ def prepare_environment(log_file: Path) -> None:
     os.environ["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] = "1"  # this server watches the engine itself
     for name, value in {
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_CONFIG_PATH": str(log_file),
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_CPU_KVCACHE_SPACE": _CPU_CACHE_GIB,
     }.items():
         os.environ.setdefault(name, value)
+    if log_file:
+        os.environ.setdefault("VLLM_LOGGING_CONFIG_PATH", str(log_file))
     prepare_vllm()
 
 
