@@ -104,6 +104,39 @@ def _validate_card(name: str, root: Path | None, media: bool) -> tuple[list[Prob
 
 
 @app.command()
+def explain(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Records of 'emollm data prepare'.")],
+    out: Annotated[Path, typer.Option(help="File to write, JSON lines.")],
+    model: Annotated[Path | None, typer.Option(help="Model whose towers measure the clips: a folder.")] = None,
+    per_clip: Annotated[int, typer.Option(min=1, help="Dialogues about each clip.")] = 4,
+    think_share: Annotated[float, typer.Option(min=0, max=1, help="Share that thinks before it answers.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Decides what is asked and how it is worded.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Where encoded clips are kept, if not in your cache.")] = None,
+    problems: ProblemsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Look at and listen to every clip, and write varied dialogues about what is labelled and measured in it.
+
+    Clips that were encoded before are not encoded again, so the same command goes on where it was broken off.
+    """
+    from emollm.data.clip_states import ClipEncoder
+    from emollm.data.instruct import explain as tell
+    from emollm.data.schema import read_file, write_file
+
+    wrong: list[Problem] = []
+    records, encoder = read_file(file), ClipEncoder(model, cache)
+    how: dict = {"per_clip": per_clip, "think_share": think_share, "seed": seed}
+    with _bar("Perceiving clips") as on_progress:
+        made = list(tell(records, file.parent, out, encoder, wrong, **how, on_progress=on_progress))
+    lines = [f"{problem.id}: {problem.text}" for problem in wrong]
+    _name_problems(lines, "clip is left out", "clips are left out", problems)
+    if not made:
+        raise BadArgumentError(f"Nothing can be said of any clip in {file}.")
+    write_file(out, made)
+    _summary(made, out)
+
+
+@app.command()
 def synthesize(
     recipe: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Such as train/tiny/renders.yaml.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],

@@ -103,7 +103,7 @@ def interpretation(facts: Facts, random: Random = None) -> str:
             random,
             f"The voice sounds {adjective}.",
             f"The tone of the voice is {adjective}.",
-            f"In the voice there is {facts.voice_emotion}.",
+            f"What the voice shows is {facts.voice_emotion}.",
         ))  # fmt: skip
     return " ".join(dict.fromkeys(sentences))
 
@@ -148,7 +148,8 @@ def answer(facts: Facts, random: Random = None) -> str:
     if facts.conflict:
         evidence.append(_pick(random, f"but the voice sounds {adjective}", f"while the voice sounds {adjective}"))
     elif facts.voice_emotion:
-        evidence.append(_pick(random, f"the voice sounds {adjective}", f"and the voice sounds {adjective}"))
+        joined = "and " if evidence else ""
+        evidence.append(_pick(random, f"the voice sounds {adjective}", f"{joined}the voice sounds {adjective}"))
     return f"{facts.label}: {', '.join(evidence)}." if evidence else f"{facts.label}."
 
 

@@ -16,12 +16,12 @@ from emollm.data.explain import reply_to
 from emollm.data.facts import MAX_NAMED, Facts, Phase
 from emollm.data.media_checks import OnProgress, check_media
 from emollm.data.readers import Problem, Row, read_rows
-from emollm.data.schema import Labels, Record, Turn, mark_of, media_path, write_file
+from emollm.data.schema import Labels, Record, Turn, first_turn, mark_of, media_path, write_file
 from emollm.data.splits import assign_splits, speaker_of
 from emollm.emotions import EMOTIONS, canonical_emotion
 from emollm.errors import BadArgumentError
 from emollm.facs import AU_NAMES, MAX_INTENSITY
-from emollm.reasoning.prompts import assistant_message, clip_message
+from emollm.reasoning.prompts import assistant_message
 from emollm.reasoning.verify import PRESENT
 
 QUESTIONS = {
@@ -152,8 +152,7 @@ def dialogue(labels: Labels, mark: str, transcript: str) -> list[Turn]:
         kind, reply = "text", labels.text
     else:
         kind, reply = "sentiment", f"The sentiment is {labels.sentiment:g}."
-    asked = clip_message(QUESTIONS[kind], transcript)["content"][1]["text"]
     return [
-        Turn(role="user", content=mark + asked),
+        first_turn(mark, QUESTIONS[kind], transcript),
         Turn(role="assistant", content=str(assistant_message(reply)["content"])),
     ]

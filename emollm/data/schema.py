@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from emollm.data.cards import Origin
 from emollm.data.facts import Facts
 from emollm.errors import BadArgumentError
+from emollm.reasoning.prompts import clip_message
 
 MARKS = {"<video>": "videos", "<image>": "images", "<audio>": "audios"}
 _MARK = re.compile("|".join(MARKS))
@@ -122,6 +123,12 @@ def _parts(turn: Turn) -> str | list[dict[str, str]]:
         return turn.content
     media = [{"type": mark.strip("<>")} for mark in _MARK.findall(turn.content)]
     return [*media, {"type": "text", "text": _MARK.sub("", turn.content)}]
+
+
+def first_turn(mark: str, question: str, transcript: str) -> Turn:
+    """What the user asks about a clip, as the model is asked: what is said in it comes first."""
+    asked = clip_message(question, transcript)["content"][1]["text"]
+    return Turn(role="user", content=mark + _MARK.sub(" ", asked))
 
 
 def mark_of(path: Path) -> str:

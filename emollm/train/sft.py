@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
@@ -28,6 +28,8 @@ from emollm.model.face_encoder import FaceEncoder
 from emollm.model.processing_emollm import EmoLLMProcessor
 from emollm.train.collate import ComposedCollator
 from emollm.train.face import FaceCollator
+from emollm.train.material import Material, in_batches
+from emollm.train.own import own_material, save_model
 from emollm.train.recipe import last_checkpoint, load_recipe
 from emollm.weights import fetch
 
@@ -52,11 +54,16 @@ class SFTRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     output: Path
-    face_tower: Path
-    faces: list[Path]
-    voice_head: Path
-    voices: Path
-    stages: list[SFTStage]
+    # on clips composed of encoded faces and voices
+    face_tower: Path | None = None
+    faces: list[Path] = []
+    voice_head: Path | None = None
+    voices: Path | None = None
+    stages: list[SFTStage] = []
+    # on real clips: records of `emollm data`, and the model to start with (None: the embedded default)
+    records: Path | None = None
+    model: Path | None = None
+    epochs: int = 1
     start_from: Path | None = None
     batch_size: int = 16
     learning_rate: float = 5e-4
@@ -64,11 +71,39 @@ class SFTRecipe(BaseModel):
     seed: int = 0
     max_steps: int = -1
 
+    @model_validator(mode="after")
+    def _one_kind(self) -> SFTRecipe:
+        parts = (self.face_tower, self.voice_head, self.voices, self.faces or None, self.stages or None)
+        if self.records is None and None in parts:
+            raise ValueError("name either records, or all of face_tower, faces, voice_head, voices and stages")
+        if self.records is not None and any(part is not None for part in parts):
+            raise ValueError("records stand alone: leave face_tower, faces, voice_head, voices and stages out")
+        return self
+
+
+def composed_material(recipe: SFTRecipe) -> Material:
+    """Records composed of encoded faces and voices, on the model assembled from its parts."""
+    assert recipe.face_tower is not None
+    assert recipe.voice_head is not None
+    assert recipe.voices is not None
+    model, processor = assemble(fetch("llm"), fetch("audio_encoder"), recipe.face_tower, recipe.voice_head)
+    voices = Voices.load(recipe.voices)
+    faces = face_states(recipe, valid=False)
+    records = build_records(recipe, faces, voices)
+    rows = [records[row].to_json() for row in by_length(records, recipe.batch_size, recipe.seed)]
+    return Material(model, processor, rows, ComposedCollator(processor, faces, voices, flicker_seed=recipe.seed))
+
+
+def _own(recipe: SFTRecipe) -> Material:
+    assert recipe.records is not None
+    return own_material(recipe.records, recipe.model, recipe.epochs, recipe.batch_size, recipe.seed)
+
 
 def face_states(recipe: SFTRecipe, valid: bool) -> FaceStates:
     """Tower states and majority labels of the voted faces of one split, computed once and cached."""
     split = "valid" if valid else "train"
     cached = recipe.output / f"face_states_{split}.safetensors"
+    assert recipe.face_tower
     faces = Faces.concatenate([Faces.load(path) for path in recipe.faces])
     faces = faces.subset((faces.valid == valid) & ~np.isnan(faces.expression).any(-1))
     label = np.array(EXPRESSIONS)[faces.expression.argmax(-1)]
@@ -115,14 +150,11 @@ def build_records(recipe: SFTRecipe, faces: FaceStates, voices: Voices) -> list[
 
 def by_length(records: list[Composed], batch_size: int, seed: int) -> list[int]:
     """Order that keeps the curriculum but fills each batch with records of like length (sorted within 16 batches)."""
-    length = [record.windows * 3 + sum(len(str(m["content"])) for m in record.messages) for record in records]
-    random, order = np.random.default_rng(seed), []
-    for start in range(0, len(records), 16 * batch_size):
-        rows = sorted(range(start, min(start + 16 * batch_size, len(records))), key=lambda row: length[row])
-        batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-        random.shuffle(batches)
-        order += [row for batch in batches for row in batch]
-    return order
+    return in_batches(
+        [record.windows * 3 + sum(len(str(m["content"])) for m in record.messages) for record in records],
+        batch_size,
+        seed,
+    )
 
 
 class _Trainer(SFTTrainer):
@@ -145,21 +177,20 @@ def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def train_sft(recipe: SFTRecipe) -> dict[str, float]:
-    """Tune by the recipe; writes ``adapters.safetensors`` and ``lora/`` into the output folder.
+    """Tune by the recipe; writes ``adapters.safetensors`` and ``lora/`` into the output folder, and with ``records``
+    the whole tuned model into ``model/``.
 
     Returns:
-        The trainer's summary (loss, runtime, samples per second).
+        The trainer's summary (loss, runtime, samples per second), with ``records`` that have a split ``valid`` also
+        the loss there.
     """
     torch.manual_seed(recipe.seed)
-    model, processor = assemble(fetch("llm"), fetch("audio_encoder"), recipe.face_tower, recipe.voice_head)
+    material = composed_material(recipe) if recipe.records is None else _own(recipe)
+    model, processor = material.model, material.processor
     model.model.language_model.to(
         torch.bfloat16
     )  # frozen but for LoRA, which stays in float32; cast once, not each step
     model.tie_weights()
-    voices = Voices.load(recipe.voices)
-    faces = face_states(recipe, valid=False)
-    records = build_records(recipe, faces, voices)
-    order = by_length(records, recipe.batch_size, recipe.seed)
     lora = LoraConfig(r=recipe.lora_rank, lora_alpha=2 * recipe.lora_rank, target_modules=LORA_TARGETS)
     peft_model = get_peft_model(model, lora)
     for name, parameter in model.model.named_parameters():
@@ -192,8 +223,9 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
     trainer = _Trainer(
         model=peft_model,
         args=arguments,
-        train_dataset=Dataset.from_dict({"record": [records[row].to_json() for row in order]}),
-        data_collator=ComposedCollator(processor, faces, voices, flicker_seed=recipe.seed),
+        train_dataset=Dataset.from_dict({"record": material.rows}),
+        eval_dataset=Dataset.from_dict({"record": material.valid}) if material.valid else None,
+        data_collator=material.collate,
         processing_class=processor.tokenizer,
         callbacks=[_SaveParts()],
     )
@@ -201,7 +233,11 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
     if last is not None:
         model.model.load_state_dict(load_file(Path(last) / "adapters.safetensors"), strict=False)
     summary = trainer.train(resume_from_checkpoint=last).metrics
+    if material.valid:
+        summary |= trainer.evaluate()
     save_parts(peft_model, model, processor, recipe.output)
+    if recipe.records is not None:
+        save_model(recipe.model, recipe.output, recipe.output / "model")
     (recipe.output / "log.json").write_text(json.dumps(trainer.state.log_history))
     return summary
 
