@@ -7,6 +7,7 @@ _REFUSED = [
     ip_network(block)
     for block in (
         "168.63.129.16/32",  # public by its number, but every Azure machine reaches its own host there
+        "192.0.0.0/24",  # protocols of IETF; Python 3.11 takes some of it for public
         "192.88.99.0/24",  # 6to4 relays
         "2001::/23",  # Teredo and other protocols of IETF
         "2001:db8::/32",

@@ -25,6 +25,8 @@ from emollm.serve.guard.media import SUFFIX_TYPES, Kind, check_media, read_base6
 from emollm.serve.guard.schema import check_schema
 from emollm.serve.guard.text import OUR_TOKENS, defuse
 
+_MAX_DEPTH = 32
+_HALF = re.compile("[\ud800-\udfff]")  # of a pair of surrogates
 _TAGGED = re.compile(r"\s*<answer>(.*)</answer>\s*", re.DOTALL)
 _KINDS: dict[str, Kind] = {"image_url": "image", "video_url": "video", "audio_url": "audio"}
 _SAID = {"image": "a still picture", "video": "a video", "audio": "a sound"}
@@ -48,6 +50,7 @@ async def check_request(
     Raises:
         Refused: with one sentence for whatever else is sent.
     """
+    _check_values(body, limits)
     request = _parse(body)
     _check_counts(request, limits)
     if isinstance(request.response_format, SchemaFormat):
@@ -63,16 +66,35 @@ async def check_request(
     return {**{key: value for key, value in clean.items() if value is not None}, "messages": messages}
 
 
-def _parse(body: Any) -> ChatCompletion:
+def _check_values(body: Any, limits: Limits) -> None:
+    """Refuse what is no object, too deep or too much, and text with half a character, which no tokenizer can read."""
     if not isinstance(body, dict):
         raise Refused("The request must be a JSON object.")
+    count, level = 0, [body]
+    for _ in range(_MAX_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below += [*value.keys(), *value.values()]
+            elif isinstance(value, list):
+                below += value
+            elif isinstance(value, str) and not value.isascii() and _HALF.search(value):
+                raise Refused("The request holds text that is not valid Unicode.")
+        count += len(below)
+        if count > limits.json_values:
+            raise Refused(f"The request has more than {limits.json_values:,} values.", 413)
+        if not below:
+            return
+        level = below
+    raise Refused(f"The request is nested more than {_MAX_DEPTH} levels deep.")
+
+
+def _parse(body: Any) -> ChatCompletion:
     try:
         return ChatCompletion.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise Refused(_sentence(first["type"], first["loc"], first["msg"])) from None
-    except RecursionError:
-        raise Refused("The request is nested too deeply.") from None
 
 
 def _sentence(kind: str, place: tuple[int | str, ...], said: str) -> str:
@@ -107,11 +129,8 @@ def _check_counts(request: ChatCompletion, limits: Limits) -> None:
     texts = [part.text for part in parts if isinstance(part, TextPart)]
     if len(parts) - len(texts) > limits.media_parts:
         raise Refused(f"The request has more than {limits.media_parts} clips, pictures and sounds.")
-    # One more for each text, so that empty ones do not come for nothing.
-    if (
-        sum(len(text) + 1 for text in [*texts, *[message.name or "" for message in request.messages]])
-        > limits.text_chars
-    ):
+    texts += [message.name for message in request.messages if message.name]
+    if sum(map(len, texts)) > limits.text_chars:
         raise Refused(f"The request has more than {limits.text_chars:,} characters of text.", 413)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 from emollm.serve.guard.errors import Refused
 from emollm.serve.guard.limits import Limits
 
-_MAX_DEPTH = 16
 _MAX_REPEATS = 256
 _REPEATS = frozenset(["minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"])
 # Regular expressions can take exponential time to compile. Where a keyword is the name of a property, it is refused
@@ -16,16 +15,14 @@ _REFUSED = frozenset(["pattern", "patternProperties", "contentSchema", "$dynamic
 
 def check_schema(schema: Any, limits: Limits) -> None:
     """Refused unless ``schema`` is a small JSON schema without regular expressions and references to elsewhere."""
-    waiting = [(schema, 1)]
+    waiting = [schema]
     while waiting:
-        value, depth = waiting.pop()
-        if depth > _MAX_DEPTH:
-            raise Refused(f"The schema of the answer is nested more than {_MAX_DEPTH} levels deep.")
+        value = waiting.pop()
         if isinstance(value, list):
-            waiting += [(item, depth + 1) for item in value]
+            waiting += value
         elif isinstance(value, dict):
             _check_keywords(value)
-            waiting += [(item, depth + 1) for item in value.values()]
+            waiting += value.values()
     if len(json.dumps(schema)) > limits.schema_bytes:
         raise Refused(f"The schema of the answer is larger than the limit of {limits.schema_bytes:,} bytes.", 413)
 
