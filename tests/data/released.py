@@ -33,6 +33,18 @@ def fer2013() -> tuple[Files, Expected]:
 
 
 @data_set
+def own_folders() -> tuple[Files, Expected]:
+    files = clips("Happy/ann/1.MP4", "sad/2.wav", "sad/notes.txt", "3.mp4")
+    return files, {"Happy/ann/1.MP4": ("Happy", None, None), "sad/2.wav": ("sad", None, None)}
+
+
+@data_set
+def own_table() -> tuple[Files, Expected]:
+    table = {"labels.csv": "clip,emotion,speaker,more\na/1.mp4,Happy,ann,x\n2.png,frustrated,,\n"}
+    return clips("a/1.mp4", "2.png") | table, {"a/1.mp4": ("Happy", None, None), "2.png": ("frustrated", None, None)}
+
+
+@data_set
 def rafdb() -> tuple[Files, Expected]:
     pictures = clips(
         "basic/Image/aligned/train_00001_aligned.jpg",

@@ -57,7 +57,9 @@ class TestShippedCards:
 
     def test_splits_folds_and_groups_use_fields_that_rows_have(self, name):
         card = load_data_card(name)
-        used = {card.folds, *card.groups, *(key for conditions in card.splits.values() for key in conditions)} - {None}
+        split_by = {card.split_by.field} - {"id"} if card.split_by else set()
+        of_splits = {key for conditions in card.splits.values() for key in conditions}
+        used = split_by | of_splits | ({card.folds, *card.groups} - {None})
         assert used <= fields_of(card)
 
     def test_splits_accept_no_value_twice(self, name):
