@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emollm.engines import check_engine
+from emollm.engines import check_engine, is_url
 from emollm.errors import BadArgumentError
 from emollm.face.track import FaceTrack
 from emollm.model.checkpoint import default_model
@@ -44,11 +44,19 @@ class EmoLLM:
     ) -> EmoLLM:
         """Load the embedded default (None), a folder, or a hub id.
 
+        With the URL of a server as ``engine``, ``model`` is the model's name there (None: the only one it serves), and
+        its claims are held against what the default model's towers measure here.
+
         Raises:
-            BadArgumentError: unknown engine.
+            BadArgumentError: unknown engine. EngineError: what the engine needs is not there, or a server fails.
             WeightsError: a part cannot be fetched or the folder holds no EmoLLM checkpoint.
         """
         check_engine(engine)
+        if is_url(engine):
+            from emollm.serve.remote_engine import RemoteEngine
+
+            remote = RemoteEngine(engine, default_model(progress), None if model is None else str(model))
+            return cls(remote, remote.model)
         if model is None:
             return cls(load_engine(engine, default_model(progress)), "emollm-tiny")
         return cls(load_engine(engine, Path(model)), str(model))
@@ -265,4 +273,5 @@ def clip_inputs(perception: Perception, track: FaceTrack | None) -> ClipInputs:
         face=track,
         waveform=perception.waveform if speaks else None,
         prosody=perception.prosody if speaks else None,
+        source=perception.clip,
     )

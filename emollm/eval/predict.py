@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from emollm.emotions import EXPRESSIONS
+from emollm.engines import is_url
 from emollm.errors import EmoLLMError
 from emollm.eval.schema import Measured, Reply, Sample
 from emollm.facs import AU_CODES, MAX_INTENSITY
@@ -95,6 +96,8 @@ class EmoLLMPredictor:
         return _Question(Request([clip_message(question, said)], encoded), clip.duration_s)
 
     def prepare_thought(self, question: str, thought: str) -> _Question:
+        if is_url(self.model.engine.name):
+            raise CannotAnswerError("A server cannot be asked to go on from a thought.")
         from emollm.reasoning.prompts import clip_message
         from emollm.serve.engine import NO_CLIP, Request
 

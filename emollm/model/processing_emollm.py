@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -22,7 +22,7 @@ from transformers import BatchFeature, ProcessorMixin
 
 from emollm.face.detect import BLENDSHAPES
 from emollm.face.track import FaceTrack
-from emollm.media.decode import SAMPLE_RATE
+from emollm.media.clip import SAMPLE_RATE, Clip
 from emollm.model.audio_encoder import CHUNK_SECONDS, PROSODY_SIZE
 from emollm.model.configuration_emollm import SUMMARY_TOKENS
 from emollm.voice.prosody import Prosody
@@ -38,13 +38,15 @@ MAX_WINDOWS = 64  # ... up to 32 s; the windows of longer clips are longer
 class ClipInputs:
     """What the model is given of one clip and one person; a missing modality is None.
 
-    ``waveform`` is ``(N,)`` float32 mono 16 kHz and comes with ``prosody``.
+    ``waveform`` is ``(N,)`` float32 mono 16 kHz and comes with ``prosody``. ``source`` is the clip that all of it was
+    taken from, for engines that send it on; the model is not given it.
     """
 
     duration_s: float
     face: FaceTrack | None = None
     waveform: np.ndarray | None = None
     prosody: Prosody | None = None
+    source: Clip | None = field(default=None, repr=False)
 
     @property
     def window_s(self) -> float:

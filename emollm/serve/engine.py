@@ -8,12 +8,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from emollm.emotions import EMOTIONS
 from emollm.engines import check_engine
-from emollm.errors import EngineError
-from emollm.model.processing_emollm import ClipInputs, Placeholders
+from emollm.model.processing_emollm import ClipInputs, EmoLLMProcessor, Placeholders
+from emollm.model.towers import TowerMixin, TowerOutput, load_towers
 from emollm.reasoning.prompts import Message
+from emollm.serve.vllm_setup import vllm_version
 
 MAX_NEW_TOKENS = 320
 
@@ -70,6 +73,53 @@ class Request:
 NO_CLIP = EncodedClip(Placeholders(face=[], audio=0), states={})
 
 
+@torch.inference_mode()
+def encode_clip(clip: ClipInputs, processor: EmoLLMProcessor, towers: TowerMixin, device: str = "cpu") -> EncodedClip:
+    """Run the towers, which lie on ``device``, over one clip and person."""
+    media = {key: value.to(device) for key, value in processor.pack([clip]).items()}
+    states: dict[str, Tensor] = {}
+    face_readings = voice_readings = None
+    if "face_pixels" in media:
+        faces = towers.get_face_features(media["face_pixels"], media["face_blendshapes"], media["face_window"])
+        states["face_states"], readings, present = _all_there(faces)
+        face_readings = readings[0].masked_fill(~present[0, :, None], float("nan")).cpu()
+    if "input_features" in media:
+        sound = towers.get_audio_features(
+            media["input_features"], media["audio_seconds"], media["audio_window_s"], media["audio_prosody"]
+        )
+        states["audio_states"], readings, _ = _all_there(sound)
+        states["audio_prosody"] = media["audio_prosody"]
+        voice_readings = readings[0].cpu()
+    return EncodedClip(Placeholders.of(clip), states, face_readings, voice_readings)
+
+
+def _all_there(output: TowerOutput) -> tuple[Tensor, Tensor, Tensor]:
+    """The fields of an output, none of which is None after a call."""
+    return output.last_hidden_state, output.readings, output.present  # type: ignore[return-value]
+
+
+class LocalTowers:
+    """Towers and processor of a checkpoint in this process, for engines whose language model is elsewhere.
+
+    Args:
+        folder: a merged EmoLLM checkpoint.
+
+    Raises:
+        WeightsError: the folder holds no EmoLLM checkpoint.
+    """
+
+    def __init__(self, folder: Path):
+        self.towers = load_towers(folder)
+        self.processor = EmoLLMProcessor.from_pretrained(folder)
+        # Labels differ in their first token, so the one behind <answer> tells them apart.
+        tokenizer = self.processor.tokenizer
+        self.label_ids = [tokenizer.encode(label, add_special_tokens=False)[0] for label in EMOTIONS]
+        self.answer_id: int = self.towers.config.answer_token_id
+
+    def encode(self, clip: ClipInputs) -> EncodedClip:
+        return encode_clip(clip, self.processor, self.towers)
+
+
 class Engine(Protocol):
     """Encodes a clip once, then answers any number of questions about it, greedily.
 
@@ -111,14 +161,20 @@ def checkpoint_digest(folder: Path) -> str:
 
 
 def load_engine(name: str, folder: Path) -> Engine:
-    """The engine of that name over a merged checkpoint; ``auto`` takes the best that this machine has.
+    """The engine of that name over a merged checkpoint; servers are reached through ``RemoteEngine``.
+
+    ``auto`` takes vLLM where that and a GPU are, else transformers: on a CPU one question is answered no sooner by
+    vLLM, which takes half a minute to start; on a GPU it answers many at once, which folders and evaluations need.
 
     Raises:
-        WeightsError: the folder holds no EmoLLM checkpoint. BadArgumentError: no such engine.
+        WeightsError: the folder holds no EmoLLM checkpoint. BadArgumentError: no such engine, or vLLM is missing.
+        EngineError: vLLM does not start.
     """
     check_engine(name)
-    if name not in ("auto", "transformers"):
-        raise EngineError(f"The engine {name} is not built in yet.")
+    if name == "vllm" or (name == "auto" and torch.cuda.is_available() and vllm_version() is not None):
+        from emollm.serve.vllm_engine import VllmEngine
+
+        return VllmEngine(folder)
     from emollm.serve.transformers_engine import TransformersEngine
 
     return TransformersEngine(folder)

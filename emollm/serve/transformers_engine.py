@@ -17,9 +17,9 @@ from emollm.emotions import EMOTIONS
 from emollm.errors import WeightsError
 from emollm.model.audio_encoder import PROSODY_SIZE
 from emollm.model.modeling_emollm import EmoLLMForConditionalGeneration
-from emollm.model.processing_emollm import ClipInputs, EmoLLMProcessor, Placeholders
+from emollm.model.processing_emollm import ClipInputs, EmoLLMProcessor
 from emollm.reasoning.prompts import Message
-from emollm.serve.engine import MAX_NEW_TOKENS, EncodedClip, Generation, Request, checkpoint_digest
+from emollm.serve.engine import MAX_NEW_TOKENS, EncodedClip, Generation, Request, checkpoint_digest, encode_clip
 
 
 class _LabelReader(LogitsProcessor):
@@ -85,24 +85,9 @@ class TransformersEngine:
             "transformers": transformers.__version__,
         }
 
-    @torch.inference_mode()
     def encode(self, clip: ClipInputs) -> EncodedClip:
         """Run the towers over one clip and person."""
-        media = {key: value.to(self.model.device) for key, value in self.processor.pack([clip]).items()}
-        states: dict[str, Tensor] = {}
-        face_readings = voice_readings = None
-        if "face_pixels" in media:
-            faces = self.model.get_face_features(media["face_pixels"], media["face_blendshapes"], media["face_window"])
-            states["face_states"] = faces.last_hidden_state
-            face_readings = faces.readings[0].masked_fill(~faces.present[0, :, None], float("nan")).cpu()
-        if "input_features" in media:
-            sound = self.model.get_audio_features(
-                media["input_features"], media["audio_seconds"], media["audio_window_s"], media["audio_prosody"]
-            )
-            states["audio_states"] = sound.last_hidden_state
-            states["audio_prosody"] = media["audio_prosody"]
-            voice_readings = sound.readings[0].cpu()
-        return EncodedClip(Placeholders.of(clip), states, face_readings, voice_readings)
+        return encode_clip(clip, self.processor, self.model, str(self.model.device))
 
     def stream(
         self, messages: list[Message], clip: EncodedClip, think: bool, result: Generation | None = None
