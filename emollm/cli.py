@@ -26,6 +26,7 @@ from emollm.errors import BadArgumentError, EmoLLMError
 from emollm.eval.command import EngineOption
 from emollm.eval.command import app as evaluation
 from emollm.quiet import quiet
+from emollm.serve.command import serve
 from emollm.show import parts_table, print_report, sentence, stages
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ models = typer.Typer(help="The pretrained parts: list them, fetch them ahead, re
 app.add_typer(models, name="models", no_args_is_help=True)
 app.add_typer(data, name="data")
 app.add_typer(evaluation, name="eval")
+app.command()(serve)
 
 
 def _person(value: str) -> str:
