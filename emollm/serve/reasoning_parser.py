@@ -22,10 +22,17 @@ class EmoLLMReasoningParser(BaseThinkingReasoningParser):
     def end_token(self) -> str:
         return THINK_TOKENS[1]
 
+    def __init__(self, tokenizer: Any, *args: Any, **kwargs: Any):
+        super().__init__(tokenizer, *args, **kwargs)
+        self.thinks = (kwargs.get("chat_template_kwargs") or {}).get("enable_thinking", True)
+
     def is_reasoning_end(self, input_ids: Sequence[int]) -> bool:
-        """Whether what follows is content: the last tag closes, or there is none."""
+        """Whether what follows is content: the last tag closes, or there is none and no thought was asked for.
+
+        vLLM asks this of a prompt too, in which no thought has begun yet: it may be the first thing that follows.
+        """
         tags = [token for token in input_ids if token in (self.start_token_id, self.end_token_id)]
-        return not tags or tags[-1] == self.end_token_id
+        return tags[-1] == self.end_token_id if tags else not self.thinks
 
     def extract_content_ids(self, input_ids: list[int]) -> list[int]:
         """Tokens behind the thought; all of them without a thought, none while it lasts."""
