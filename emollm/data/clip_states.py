@@ -217,7 +217,7 @@ def towers_digest(folder: Path) -> str:
                     found = True
                     tensor = opened.get_tensor(key)
                     digest.update(f"{key}{tuple(tensor.shape)}".encode())
-                    digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b"")
+                    digest.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{folder} holds no EmoLLM checkpoint that can be loaded.") from error
     if not found:

@@ -31,7 +31,7 @@ WEIGHTS = {
     "agree": 0.08, "modality": 0.06, "missing": 0.04, "said": 0.02, "identity": 0.04, "mind": 0.04, "other": 0.02,
 }  # fmt: skip
 FOLLOW_UP = 0.3  # share of the other questions that come after the emotion was asked for
-HELD_BACK = 0.25  # share of clips with face and voice of which a record without one of them is made
+HELD_BACK = 0.15  # share of records about a clip with face and voice that hold one of them back
 Modality = Literal["face", "voice"]
 
 
@@ -87,11 +87,9 @@ def _explain_one(
     tasks += random.choice(possible, max(count, 0), replace=False, p=weights / weights.sum()).tolist()
     for number, task in enumerate(tasks[:per_clip]):
         think = bool(random.random() < think_share)
-        known, without = facts, None
-        if task == "emotion" or random.random() < HELD_BACK:
-            known, without = _held_back(record, states, facts, random)
-            if not _possible(task, known):
-                known, without = facts, None
+        known, without = _held_back(record, states, facts, random)
+        if not _possible(task, known):
+            known, without = facts, None
         yield _record(record, states, f"{record.id}#{number}", task, known, without, think, random)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 from pathlib import Path
@@ -66,6 +67,18 @@ def _encoded(records: list[Record], encoder: ClipEncoder, folder: Path) -> list[
             wrong[(*record.media, record.start_s, record.end_s)] = states
             logger.warning("%s is left out: %s", record.id, states)
     return [record for record in records if (*record.media, record.start_s, record.end_s) not in wrong]
+
+
+def check_same(rows: list[str], run: Path) -> None:
+    """Note what a run is made of. Raises BadArgumentError where the run was begun with something else: it would go on
+    from there without a word."""
+    digest, note = hashlib.sha256("\n".join(rows).encode()).hexdigest(), run / "records.sha256"
+    if note.exists() and note.read_text(encoding="utf-8").strip() != digest:
+        raise BadArgumentError(f"The run in {run} was made with other records; name another output.")
+    run.mkdir(parents=True, exist_ok=True)
+    part = note.with_suffix(".part")
+    part.write_text(digest, encoding="utf-8")
+    part.replace(note)
 
 
 def save_model(start: Path | None, run: Path, target: Path) -> None:

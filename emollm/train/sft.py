@@ -29,7 +29,7 @@ from emollm.model.processing_emollm import EmoLLMProcessor
 from emollm.train.collate import ComposedCollator
 from emollm.train.face import FaceCollator
 from emollm.train.material import Material, in_batches
-from emollm.train.own import own_material, save_model
+from emollm.train.own import check_same, own_material, save_model
 from emollm.train.recipe import last_checkpoint, load_recipe
 from emollm.weights import fetch
 
@@ -96,7 +96,9 @@ def composed_material(recipe: SFTRecipe) -> Material:
 
 def _own(recipe: SFTRecipe) -> Material:
     assert recipe.records is not None
-    return own_material(recipe.records, recipe.model, recipe.epochs, recipe.batch_size, recipe.seed)
+    material = own_material(recipe.records, recipe.model, recipe.epochs, recipe.batch_size, recipe.seed)
+    check_same(material.rows, recipe.output)
+    return material
 
 
 def face_states(recipe: SFTRecipe, valid: bool) -> FaceStates:
