@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PretrainedConfig
@@ -67,6 +68,8 @@ class EmoLLMConfig(PretrainedConfig):
         answer_token_id: opens the answer; the label's probabilities are read off behind it.
         adapter_size: hidden width of both adapters.
         voice_size: hidden width of the voice head.
+        voice_layers: layers of the audio tower that the voice head hears instead of the last one; 0 enters the first.
+        audio_context_s: the audio tower reads the sound, rounded up to multiples of this, instead of 30 s (Whisper).
     """
 
     model_type = "emollm"
@@ -88,6 +91,8 @@ class EmoLLMConfig(PretrainedConfig):
         answer_token_id: int = 2,
         adapter_size: int = 384,
         voice_size: int = 128,
+        voice_layers: Sequence[int] = (),
+        audio_context_s: float | None = None,
         **kwargs: Any,
     ):
         self.text_config = _sub_config(text_config, "llama")
@@ -100,9 +105,16 @@ class EmoLLMConfig(PretrainedConfig):
         self.answer_token_id = answer_token_id
         self.adapter_size = adapter_size
         self.voice_size = voice_size
+        self.voice_layers = list(voice_layers)
+        self.audio_context_s = audio_context_s
         self.hidden_size = self.text_config.hidden_size
         kwargs.setdefault("tie_word_embeddings", self.text_config.tie_word_embeddings)
         super().__init__(**kwargs)
+
+    @property
+    def audio_state_size(self) -> int:
+        """Mean and deviation of the audio tower's last layer and of each layer that the voice head hears."""
+        return 2 * self.audio_config.d_model * (1 + len(self.voice_layers))
 
     @property
     def num_voice_readings(self) -> int:

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from emollm.errors import WeightsError
 from emollm.model.adapters import TokenAdapter, summarise
-from emollm.model.audio_encoder import CHUNK_SECONDS, PROSODY_SIZE, VoiceHead, audio_tower, pool_windows
+from emollm.model.audio_encoder import CHUNK_SECONDS, PROSODY_SIZE, audio_tower, encode_chunks, pool_layers, voice_head
 from emollm.model.configuration_emollm import SUMMARY_TOKENS, EmoLLMConfig
 from emollm.model.face_encoder import FaceEncoder
 
@@ -44,7 +44,7 @@ class TowerMixin:
         audio_size, text_size = config.audio_config.d_model, config.text_config.hidden_size
         self.face_tower = FaceEncoder(config.face_config)
         self.audio_tower = audio_tower(config.audio_config)
-        self.voice_head = VoiceHead(audio_size, config.voice_size)
+        self.voice_head = voice_head(audio_size, config.voice_size, len(config.voice_layers))
         self.face_adapter = TokenAdapter(
             config.face_config.feature_size, config.face_config.num_readings, config.adapter_size, text_size
         )
@@ -112,7 +112,8 @@ class TowerMixin:
             audio_seconds: ``(I,)`` length of the sound, 0 where there is none.
             audio_window_s: ``(I,)`` window length in seconds.
             audio_prosody: ``(I, 8)`` standardised prosody.
-            audio_states: ``(I, W, 2 * D)`` instead of the first three: states of an earlier call, NaN where is none.
+            audio_states: ``(I, W, audio_state_size)`` instead of the first three: states of an earlier call, NaN where
+                is none. The tower's last layer comes first, then ``voice_layers``, which only the voice head hears.
         """
         if audio_states is None:
             if input_features is None or audio_seconds is None or audio_window_s is None:
@@ -125,6 +126,7 @@ class TowerMixin:
         hidden, logits, va = self.voice_head(states, present, audio_prosody)
         readings = torch.cat([logits.softmax(-1), va], dim=-1)
         whole = torch.cat([hidden, readings], dim=-1)[:, None]
+        states = states[..., : 2 * self.config.audio_config.d_model]
         summary = summarise(states, present)
         windows = torch.cat([states, torch.zeros_like(whole.expand(-1, states.shape[1], -1))], dim=-1)
         summaries = torch.cat([summary, whole.expand(-1, SUMMARY_TOKENS, -1).to(summary.dtype)], dim=-1)
@@ -134,17 +136,21 @@ class TowerMixin:
         return TowerOutput(audio_states, _flatten(tokens, present), readings=readings, present=present)  # type: ignore[arg-type]
 
     def _audio_states(self, input_features: Tensor, seconds: Tensor, window_s: Tensor) -> Tensor:
-        """Mean and deviation of encoder frames in each window, ``(I, W, 2 * D)``, NaN behind the end of the sound."""
+        """Mean and deviation of encoder frames in each window, one layer after another, ``(I, W, audio_state_size)``,
+        NaN behind the end of the sound."""
         items, chunks = input_features.shape[:2]
         count = torch.ceil(seconds / window_s - 1e-4).long()
         windows = max(int(count.max()), 1)
-        wanted = torch.arange(chunks, device=seconds.device)[None] * CHUNK_SECONDS < seconds[:, None]
-        size, frames = self.config.audio_config.d_model, self.config.audio_config.max_source_positions
+        left = seconds[:, None] - torch.arange(chunks, device=seconds.device)[None] * CHUNK_SECONDS
+        wanted = left > 0
+        layers, size = self.config.voice_layers, self.config.audio_state_size // 2
+        frames = self.config.audio_config.max_source_positions
         hidden = torch.zeros(items, chunks, frames, size, device=seconds.device)
         if wanted.any():
-            dtype = next(self.audio_tower.parameters()).dtype
-            hidden[wanted] = self.audio_tower(input_features[wanted].to(dtype)).last_hidden_state.float()
-        states = pool_windows(hidden.flatten(1, 2), seconds, window_s, windows, frames / CHUNK_SECONDS)
+            mel = input_features[wanted].to(next(self.audio_tower.parameters()).dtype)
+            hidden[wanted] = encode_chunks(self.audio_tower, mel, left[wanted], layers, self.config.audio_context_s)
+        frame_rate = frames / CHUNK_SECONDS
+        states = pool_layers(hidden.flatten(1, 2), seconds, window_s, windows, frame_rate, 1 + len(layers))
         inside = torch.arange(windows, device=seconds.device)[None] < count[:, None]
         return torch.where(inside[..., None], states, float("nan"))
 

@@ -1,10 +1,19 @@
 import numpy as np
+import pytest
 import torch
 from torch.testing import assert_close
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from emollm.model.audio_encoder import VoiceHead, audio_tower, pool_windows
+from emollm.model.audio_encoder import (
+    LayersVoiceHead,
+    VoiceHead,
+    audio_tower,
+    encode_chunks,
+    pool_layers,
+    pool_windows,
+    voice_head,
+)
 
 
 def test_windows_hold_mean_and_deviation_of_their_frames():
@@ -58,3 +67,97 @@ def test_prosody_is_heard():
 def test_of_whisper_only_the_encoder_is_built():
     config = WhisperConfig(d_model=8, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=8)
     assert type(audio_tower(config)) is WhisperEncoder
+
+
+@pytest.fixture(scope="module")
+def whisper():
+    torch.manual_seed(0)
+    config = WhisperConfig(d_model=8, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=16, num_mel_bins=4)
+    return WhisperEncoder(config).eval()
+
+
+@torch.no_grad()
+def test_without_layers_and_context_the_tower_is_asked_as_ever(whisper):
+    chunks = torch.randn(2, 4, 3000)
+    assert torch.equal(encode_chunks(whisper, chunks, torch.tensor([3.0, 20.0])), whisper(chunks).last_hidden_state)
+
+
+@torch.no_grad()
+def test_layers_follow_the_last_one(whisper):
+    chunks = torch.randn(1, 4, 3000)
+    states = whisper(chunks, output_hidden_states=True).hidden_states
+    found = encode_chunks(whisper, chunks, torch.tensor([3.0]), layers=[0, 1])
+    assert torch.equal(found, torch.cat([states[2], states[0], states[1]], dim=-1))
+
+
+@torch.no_grad()
+def test_a_context_of_thirty_seconds_changes_nothing(whisper):
+    chunks, seconds = torch.randn(1, 4, 3000), torch.tensor([28.0])
+    full, asked = (encode_chunks(whisper, chunks, seconds, [1], context_s) for context_s in (None, 5.0))
+    assert torch.equal(full, asked)
+
+
+@torch.no_grad()
+def test_the_way_around_whispers_forward_computes_the_same(whisper):
+    chunks = torch.randn(1, 4, 3000)
+    short = WhisperEncoder(type(whisper.config)(**{**whisper.config.to_dict(), "max_source_positions": 500})).eval()
+    state = whisper.state_dict()
+    state["embed_positions.weight"] = state["embed_positions.weight"][:500]
+    short.load_state_dict(state)
+    states = short(chunks[..., :1000], output_hidden_states=True).hidden_states
+    found = encode_chunks(whisper, chunks, torch.tensor([8.0]), layers=[1], context_s=5.0)
+    assert found.shape == (1, 1500, 16)
+    assert_close(found[:, :500], torch.cat([states[2], states[1]], dim=-1))
+    assert not found[:, 500:].any()
+
+
+@torch.no_grad()
+def test_a_short_sound_is_read_alike_in_any_company(whisper):
+    chunks, seconds = torch.randn(3, 4, 3000), torch.tensor([2.0, 12.0, 4.9])
+    together = encode_chunks(whisper, chunks, seconds, [1], context_s=5.0)
+    for row in range(3):
+        alone = encode_chunks(whisper, chunks[row : row + 1], seconds[row : row + 1], [1], context_s=5.0)
+        assert_close(alone[0], together[row])
+    assert together[0, 249].any()
+    assert not together[0, 250:].any()
+    assert together[1, 749].any()
+    assert not together[1, 750:].any()
+
+
+def test_layers_are_pooled_one_after_another():
+    torch.manual_seed(0)
+    last, earlier = torch.randn(1, 100, 3), torch.randn(1, 100, 3)
+    seconds, window_s = torch.tensor([2.0]), torch.tensor([0.5])
+    pooled = pool_layers(torch.cat([last, earlier], dim=-1), seconds, window_s, 4, 50.0, 2)
+    each = [pool_windows(part, seconds, window_s, 4) for part in (last, earlier)]
+    assert torch.equal(pooled, torch.cat(each, dim=-1))
+
+
+def test_the_head_of_layers_pools_all_frames_of_what_it_hears():
+    torch.manual_seed(0)
+    frames = torch.randn(2, 100, 12)  # the last layer and two earlier ones
+    states = pool_layers(frames, torch.full((2,), 2.0), torch.full((2,), 0.5), 6, 50.0, 3)
+    present = torch.arange(6)[None].expand(2, -1) < 4
+    pooled = LayersVoiceHead(4, 8, 2).pooled(states, present)
+    heard = frames[..., 4:].unflatten(-1, (2, 4))
+    expected = torch.stack([heard.mean(1), heard.std(1, unbiased=False)], dim=2).flatten(1)
+    assert_close(pooled, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_head_of_layers_standardises_and_hears_neither_padding_nor_the_last_layer():
+    torch.manual_seed(0)
+    head = voice_head(4, 8, 1).eval()
+    assert isinstance(head, LayersVoiceHead)
+    states, present = 100 + 30 * torch.rand(50, 3, 16), torch.ones(50, 3, dtype=torch.bool)
+    head.standardise(states, present)
+    standard = (head.pooled(states, present) - head.centre) / head.scale
+    assert_close(standard.mean(0), torch.zeros(8), atol=1e-3, rtol=0)
+    assert_close(standard.std(0), torch.ones(8), atol=1e-2, rtol=0)
+    other = torch.cat([torch.randn(50, 3, 8), states[..., 8:]], dim=-1)
+    other = torch.cat([other, torch.randn(50, 2, 16)], dim=1)
+    with torch.no_grad():
+        first = head(states, present)
+        second = head(other, torch.arange(5)[None].expand(50, -1) < 3, torch.randn(50, 8))
+    for one, two in zip(first, second):
+        assert_close(one, two)
+    assert type(voice_head(4, 8, 0)) is VoiceHead
