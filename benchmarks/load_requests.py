@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import torch
 from PIL import Image
-from server import body, data_url, make_clips, question
+from server import body, data_url, make_clips, make_voice, question
 
 from emollm.media.clip import SAMPLE_RATE, read_clip
 from emollm.weights import fetch
@@ -23,6 +23,7 @@ from emollm.weights import fetch
 LARGEST = 4 << 20  # bytes of a request that the server is told to take
 TOKENS = (8, 64)  # an answer's length is drawn between these
 CHAT = "/v1/chat/completions"
+JSON = {"Content-Type": "application/json"}
 Outcome = tuple[int, bool]  # status, and whether it is a whole answer
 
 
@@ -36,7 +37,7 @@ class Load:
         picture = io.BytesIO()
         Image.fromarray(frame.image).save(picture, "PNG")
         self.picture = picture.getvalue()
-        self.sound = _wav(np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE))
+        self.sound = _wav(make_voice(2.0, 150.0))
         self.results: Counter[tuple[str, str]] = Counter()
         self.failures: list[str] = []
 
@@ -44,7 +45,7 @@ class Load:
         return body(messages, chance.randint(*TOKENS), think=chance.random() < 0.7, **{"model": self.name, **more})
 
     async def post(self, content: bytes, **more: Any) -> httpx.Response:
-        return await self.client.post(CHAT, content=content, headers={"Content-Type": "application/json"} | more)
+        return await self.client.post(CHAT, content=content, headers=JSON | more)
 
     async def whole(self, messages: list[dict[str, Any]], chance: random.Random, **more: Any) -> Outcome:
         answer = await self.post(self.chat(messages, chance, **more))
@@ -53,7 +54,8 @@ class Load:
 
     async def streamed(self, messages: list[dict[str, Any]], chance: random.Random) -> Outcome:
         last, error = "", False
-        async with self.client.stream("POST", CHAT, content=self.chat(messages, chance, stream=True)) as answer:
+        sent = self.chat(messages, chance, stream=True)
+        async with self.client.stream("POST", CHAT, content=sent, headers=JSON) as answer:
             async for line in answer.aiter_lines():
                 error |= line.startswith('data: {"error"')
                 last = line or last
@@ -150,7 +152,7 @@ async def oversized_unannounced(load: Load, chance: random.Random) -> Outcome:
         for _ in range(2 * LARGEST >> 16):
             yield b" " * (1 << 16)
 
-    answer = await load.client.post(CHAT, content=blocks())
+    answer = await load.client.post(CHAT, content=blocks(), headers=JSON)
     return answer.status_code, False
 
 
@@ -195,7 +197,7 @@ async def hang_up(load: Load, chance: random.Random) -> Outcome:
     """Leave after some pieces of a stream, or before the first."""
     pieces = chance.randint(0, 5)
     sent = load.chat([_clip(load, chance)], chance, stream=True)
-    async with load.client.stream("POST", CHAT, content=sent) as answer:
+    async with load.client.stream("POST", CHAT, content=sent, headers=JSON) as answer:
         async for _ in answer.aiter_lines():
             pieces -= 1
             if pieces <= 0:

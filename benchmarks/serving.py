@@ -32,6 +32,7 @@ from common import Figure, show
 from server import Server, body, make_clips, question, running
 
 from emollm.model.checkpoint import default_model
+from emollm.model.processing_emollm import FACE_TOKEN
 from emollm.reading import read
 from emollm.reasoning.prompts import clip_message
 from emollm.weights import fetch
@@ -62,10 +63,9 @@ def endless(folder: Path, target: Path) -> Path:
         else:
             shutil.copy(file, target)
     tokenizer = json.loads((target / "tokenizer_config.json").read_text())
-    never = tokenizer["unk_token"]
     vocabulary = json.loads((target / "tokenizer.json").read_text())["added_tokens"]
-    number = next(token["id"] for token in vocabulary if token["content"] == never)
-    (target / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"eos_token": never}))
+    number = next(token["id"] for token in vocabulary if token["content"] == FACE_TOKEN)
+    (target / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"eos_token": FACE_TOKEN}))
     generation = json.loads((target / "generation_config.json").read_text())
     (target / "generation_config.json").write_text(json.dumps(generation | {"eos_token_id": number}))
     return target

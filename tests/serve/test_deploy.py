@@ -3,7 +3,7 @@
 import re
 import shlex
 import tomllib
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -201,3 +201,18 @@ def test_ray_takes_the_configuration(ray_config):
 
     config = LLMConfig(**ray_config)
     assert config.model_loading_config.model_id == "emollm-tiny"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://192.0.2.1:8000", "http://example.com", "http://10.0.0.1", "https://127.0.0.1", "127.0.0.1:8000"]
+)
+def test_load_is_sent_to_this_machine_only(url, monkeypatch):
+    pytest.importorskip("psutil")
+    pytest.importorskip("httpx")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from load import loopback
+
+    with pytest.raises(ArgumentTypeError, match="only servers of this machine"):
+        loopback(url)
+    assert loopback("http://localhost:9000/") == "http://127.0.0.1:9000"
+    assert loopback("http://[::1]:9000") == "http://[::1]:9000"
