@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,15 +68,13 @@ def text_of(tokens: Sequence[int], towers: LocalTowers) -> str:
     return text
 
 
-def label_shares(
-    before: int, tokens: Sequence[int], logprobs: Sequence[Mapping[int, Any]], towers: LocalTowers
-) -> dict[str, float]:
+def label_shares(before: int, tokens: Sequence[int], logprobs: Any, towers: LocalTowers) -> dict[str, float]:
     """Probability of each label where the label is written: at the token behind the last ``<answer>``.
 
     Args:
         before: last token of the prompt.
         tokens: of the reply.
-        logprobs: for each of them, among others those of the labels.
+        logprobs: vLLM's mappings for each of them, which hold those of the labels.
     """
     behind = [place for place, last in enumerate([before, *tokens][: len(tokens)]) if last == towers.answer_id]
     if not behind:
