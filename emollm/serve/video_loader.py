@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
+from hashlib import sha256
+from threading import Lock
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from vllm.multimodal.video import VIDEO_LOADER_REGISTRY, VideoLoader
 
 from emollm.errors import EmoLLMError
@@ -14,8 +18,19 @@ from emollm.media.guard import Limits
 from emollm.model.processing_emollm import ClipInputs
 from emollm.perceive import perceive
 
+#: Clips read last are kept up to this size, so that a further question about one is answered without reading it again.
+KEPT_BYTES = 256 << 20
+
 #: Caps on every upload. A server sets them once, before it takes requests; nothing in a request changes them.
 limits = Limits()
+
+
+def _nbytes(clip: ClipInputs) -> int:
+    return sum(a.nbytes for a in (clip.waveform, clip.face and clip.face.crops) if isinstance(a, np.ndarray))
+
+
+_lock = Lock()
+_kept: LRUCache[Any, ClipInputs] = LRUCache(KEPT_BYTES, _nbytes)
 
 
 def set_limits(new: Limits) -> None:
@@ -27,13 +42,25 @@ def set_limits(new: Limits) -> None:
 def read_upload(data: bytes) -> ClipInputs:
     """Read an uploaded video, picture or sound: main person and voice. A transcript in it is left alone.
 
-    The bytes are in a temporary file while they are read, because FFmpeg is only ever given a local file.
+    What was read is kept for a while, since a client sends a clip again with every further question about it.
 
     Raises:
         ValueError: unreadable, over a limit, or neither a face nor a voice; one sentence without a path.
     """
     if len(data) > limits.file_bytes:
         raise ValueError(f"The clip has more than the limit of {limits.file_bytes >> 20:,} MiB.")
+    key = (limits, sha256(data).digest())
+    with _lock:
+        kept = _kept.get(key)
+    if kept is None:
+        kept = _read(data)
+        with _lock, suppress(ValueError):  # larger than all that may be kept
+            _kept[key] = kept
+    return kept
+
+
+def _read(data: bytes) -> ClipInputs:
+    # FFmpeg is only ever given a local file, see the guard; nobody else can open this one.
     with tempfile.NamedTemporaryFile(prefix="emollm-") as file:
         file.write(data)
         file.flush()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature
+from vllm.inputs import MultiModalInput
 from vllm.multimodal.audio import AudioResampler
 from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
 from vllm.multimodal.media import MediaWithBytes
@@ -28,8 +29,10 @@ from vllm.multimodal.processing import (
     BaseDummyInputsBuilder,
     BaseMultiModalProcessor,
     BaseProcessingInfo,
+    ProcessorInputs,
     PromptReplacement,
     PromptUpdateDetails,
+    TimingContext,
 )
 from vllm.multimodal.processing.processor import (
     MultiModalPromptUpdates,
@@ -59,6 +62,7 @@ from emollm.voice.prosody import measure_prosody
 MARKS = {"video": FACE_TOKEN + AUDIO_TOKEN, "image": FACE_TOKEN, "audio": AUDIO_TOKEN}
 FACE_FIELDS = ("face_pixels", "face_blendshapes", "face_window", "face_states")
 AUDIO_FIELDS = ("input_features", "audio_seconds", "audio_window_s", "audio_prosody", "audio_states")
+_MAY_BE_NAN = ("face_blendshapes", "face_states", "audio_states")
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,14 @@ class Packer:
         return PackedItem(placeholders, self.checked(fields, placeholders))
 
     def checked(self, fields: dict[str, Tensor], placeholders: Placeholders) -> dict[str, Tensor]:
+        """Every field, float32 on the CPU; those that are not there empty.
+
+        Raises:
+            ValueError: a field has another shape or type, is not finite, or does not fit the placeholders.
+        """
         wanted = (*(FACE_FIELDS if placeholders.face else ()), *(AUDIO_FIELDS if placeholders.audio else ()))
+        if placeholders.audio and "audio_prosody" not in fields:
+            raise ValueError("sound needs audio_prosody")
         lengths: dict[str, int] = {}
         checked = {}
         for name, (dtype, shape) in self.shapes.items():
@@ -134,7 +145,8 @@ class Packer:
             for found, size in zip(value.shape, shape):
                 if found != (lengths.setdefault(size, found) if isinstance(size, str) else size):
                     raise ValueError(f"{name} must have the shape {shape}, not {tuple(value.shape)}.")
-            if value.is_floating_point() and value.isinf().any():
+            # NaN says that a frame or window is not there; elsewhere it would spread until features were missing.
+            if value.isinf().any() or (name not in _MAY_BE_NAN and value.isnan().any()):
                 raise ValueError(f"{name} holds numbers that are not finite.")
             checked[name] = value.contiguous()
         self._check_counts(checked, placeholders)
@@ -309,25 +321,36 @@ class EmoLLMMultiModalProcessor(BaseMultiModalProcessor[EmoLLMProcessingInfo]):
         config = self.info.get_hf_config()
         return [config.face_token_id, config.audio_token_id]
 
+    def apply(self, inputs: ProcessorInputs, timing_ctx: TimingContext) -> MultiModalInput:
+        """Refuse a text whose places do not fit its media, as when a user typed a placeholder.
+
+        Raises:
+            ValueError: one sentence about the first kind of clip that does not fit.
+        """
+        given = inputs.mm_data_items.get_all_counts()
+        marks, pattern = self._marks(given)
+        text = self.info.get_tokenizer().decode(inputs.prompt)
+        found = Counter(marks[match[0]] for match in pattern.finditer(text))
+        for modality in MARKS:
+            if found[modality] != given.get(modality, 0):
+                raise ValueError(
+                    f"The text has {found[modality]} places for a clip of kind {modality}, "
+                    f"but {given.get(modality, 0)} came with it."
+                )
+        return super().apply(inputs, timing_ctx)
+
+    @staticmethod
+    def _marks(given: Iterable[str]) -> tuple[dict[str, str], re.Pattern[str]]:
+        """The kind of each mark; without a video, a picture may stand right before a sound."""
+        marks = {mark: kind for kind, mark in MARKS.items() if kind != "video" or kind in given}
+        return marks, re.compile("|".join(map(re.escape, marks)))
+
     def _apply_prompt_updates(
         self, token_ids: list[int], mm_prompt_updates: MultiModalPromptUpdates
     ) -> tuple[list[int], Mapping[str, list[PlaceholderFeaturesInfo]]]:
-        """Expand the text as a whole, as for transformers: tokens may reach over the border of a run.
-
-        Raises:
-            ValueError: the places in the text do not fit the media, as when a user typed a placeholder.
-        """
-        tokenizer, text = self.info.get_tokenizer(), self.info.get_tokenizer().decode(token_ids)
-        # Without a video, a picture may stand right before a sound.
-        marks = {mark: kind for kind, mark in MARKS.items() if kind != "video" or kind in mm_prompt_updates}
-        pattern = re.compile("|".join(map(re.escape, marks)))
-        found = Counter(marks[match[0]] for match in pattern.finditer(text))
-        for modality in MARKS:
-            if found[modality] != len(mm_prompt_updates.get(modality, ())):
-                raise ValueError(
-                    f"The text has {found[modality]} places for a clip of kind {modality}, "
-                    f"but {len(mm_prompt_updates.get(modality, ()))} came with it."
-                )
+        """Expand the text as a whole, as for transformers: tokens may reach over the border of a run."""
+        tokenizer = self.info.get_tokenizer()
+        marks, pattern = self._marks(mm_prompt_updates)
         waiting = {modality: iter(updates) for modality, updates in mm_prompt_updates.items()}
         items: list[ResolvedPromptUpdate] = []
 
@@ -335,7 +358,7 @@ class EmoLLMMultiModalProcessor(BaseMultiModalProcessor[EmoLLMProcessingInfo]):
             items.append(next(waiting[marks[match[0]]])[0])
             return tokenizer.decode(items[-1].content.full)
 
-        new_ids = tokenizer.encode(pattern.sub(fill, text), add_special_tokens=False)
+        new_ids = tokenizer.encode(pattern.sub(fill, tokenizer.decode(token_ids)), add_special_tokens=False)
         embedded = torch.isin(torch.tensor(new_ids), torch.tensor(self._placeholder_ids))
         free, places = embedded.nonzero()[:, 0].tolist(), defaultdict(list)
         for item in items:

@@ -67,6 +67,7 @@ class Engine:
         from vllm import LLM, SamplingParams
 
         settings = {"dtype": "float32", "max_model_len": 1024, "enforce_eager": True, "max_num_seqs": 8}
+        settings["mm_processor_cache_gb"] = 0
         self.llm = LLM(model=str(folder), disable_log_stats=True, **(settings | arguments))
         self.sampling = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, logprobs=5)
 
