@@ -61,19 +61,19 @@ def opus(sound: np.ndarray, bits_per_s: int) -> np.ndarray:
     """Through the codec of calls and chats and back."""
     file, peak = io.BytesIO(), np.abs(sound).max() + 1e-9
     samples = (sound / peak * 0.8 * 32767).astype(np.int16)
-    with av.open(file, "w", format="ogg") as container:
-        stream = container.add_stream("libopus", rate=_OPUS_RATE, layout="mono")
+    with av.open(file, "w", format="ogg") as written:
+        stream = written.add_stream("libopus", rate=_OPUS_RATE, layout="mono")
         stream.bit_rate = bits_per_s
         frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
         frame.sample_rate = SAMPLE_RATE
         fitted = av.AudioResampler(format=stream.format, layout="mono", rate=_OPUS_RATE)
         for part in [*fitted.resample(frame), *fitted.resample(None)]:
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
+            written.mux(stream.encode(part))
+        written.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file) as container:
+    with av.open(file) as read:
         back = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        parts = [part for frame in container.decode(audio=0) for part in back.resample(frame)]
+        parts = [part for frame in read.decode(audio=0) for part in back.resample(frame)]
         heard = np.concatenate([part.to_ndarray()[0] for part in [*parts, *back.resample(None)]])
     return librosa.util.fix_length(heard, size=len(sound)) * peak / 0.8
 

@@ -53,11 +53,14 @@ def prepare_tokenizer(tokenizer: Any) -> None:
 
 
 def assemble(
-    llm: Path, audio_encoder: Path, face_tower: Path | None = None, voice_head: Path | None = None
+    llm: Path, audio_encoder: Path, face_tower: Path | None = None, voice_head: Path | None = None, **settings: Any
 ) -> tuple[EmoLLMForConditionalGeneration, EmoLLMProcessor]:
     """Put a model together from a language model, a speech encoder and (if given) a trained face tower and voice head.
 
     The adapters start with reading embeddings made of the language model's own words; the rest of them is random.
+
+    Args:
+        settings: further keys of :class:`EmoLLMConfig`, such as the ``voice_layers`` of the voice head.
     """
     tokenizer: Any = AutoTokenizer.from_pretrained(llm)
     old_size = len(tokenizer)
@@ -75,6 +78,7 @@ def assemble(
         face_token_id=ids[FACE_TOKEN],
         audio_token_id=ids[AUDIO_TOKEN],
         answer_token_id=ids[ANSWER_TOKENS[0]],
+        **settings,
     )
     model = EmoLLMForConditionalGeneration(config)
     model.model.language_model.load_state_dict(causal.model.state_dict())

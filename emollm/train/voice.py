@@ -159,7 +159,7 @@ def leave_one_speaker_out(heard: Heard, recipe: VoiceRecipe) -> dict[str, float]
 def _intervals(truth: np.ndarray, said: np.ndarray, speaker: np.ndarray) -> dict[str, float]:
     from emollm.eval.metrics.intervals import bootstrap
 
-    ends = {}
+    ends: dict[str, float] = {}
     for key in ("war", "uar"):
 
         def metric(rows: np.ndarray, key: str = key) -> float:
