@@ -20,8 +20,12 @@ def check_engine(name: str) -> None:
         raise BadArgumentError(f"There is no engine '{name}'; choose one of {', '.join(ENGINES)}, or a server's URL.")
     try:
         address = urlsplit(name)
-        whole = bool(address.hostname) and address.port != 0 and not (address.query or address.fragment)
+        # A name and password would end up in reports and records; a key comes from the environment.
+        strange = address.query or address.fragment or "@" in address.netloc
+        whole = bool(address.hostname) and address.port != 0 and not strange
     except ValueError:  # a port that is no number, a bracket that is not closed
         whole = False
     if not whole:
-        raise BadArgumentError("The URL of a server is written as in http://localhost:8000/v1.")
+        raise BadArgumentError(
+            "The URL of a server is written as in http://localhost:8000/v1, without a name or password."
+        )

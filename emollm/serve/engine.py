@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from emollm.emotions import EMOTIONS
-from emollm.engines import check_engine
+from emollm.engines import check_engine, is_url
+from emollm.errors import BadArgumentError
 from emollm.model.processing_emollm import ClipInputs, EmoLLMProcessor, Placeholders
 from emollm.model.towers import TowerMixin, TowerOutput, load_towers
 from emollm.reasoning.prompts import Message
@@ -171,6 +172,8 @@ def load_engine(name: str, folder: Path) -> Engine:
         EngineError: vLLM does not start.
     """
     check_engine(name)
+    if is_url(name):
+        raise BadArgumentError("A checkpoint of one's own is not run by a server.")
     if name == "vllm" or (name == "auto" and torch.cuda.is_available() and vllm_version() is not None):
         from emollm.serve.vllm_engine import VllmEngine
 

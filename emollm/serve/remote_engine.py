@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from emollm.emotions import EMOTIONS
+from emollm.engines import check_engine
 from emollm.errors import BadArgumentError, EngineError
 from emollm.model.processing_emollm import ClipInputs
 from emollm.reasoning.prompts import Message
@@ -73,9 +73,8 @@ class RemoteEngine:
             raise EngineError(
                 "Servers are asked through the package openai; install it with: pip install openai"
             ) from error
-        address = urlsplit(url)
-        place = address.netloc.rpartition("@")[2]  # a name and password in the address are nobody's business
-        self.name = f"{address.scheme}://{place}{address.path}".rstrip("/")
+        check_engine(url)
+        self.name = url.rstrip("/")
         self.client = openai.OpenAI(
             base_url=url,
             api_key=next((key for name in KEYS if (key := os.environ.get(name))), "none"),
@@ -98,8 +97,6 @@ class RemoteEngine:
                     f"The server at {self.name} does not list its models; name one with --model."
                 ) from error
             return model, ""  # some servers answer but do not list
-        except (AttributeError, TypeError) as error:
-            raise EngineError(f"{self.name} does not answer as OpenAI's API.") from error
         if model is None and len(served) != 1:
             raise BadArgumentError(f"The server at {self.name} has {_named(served)}; name one with --model.")
         chosen = model or next(iter(served))

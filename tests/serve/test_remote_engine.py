@@ -26,7 +26,7 @@ from emollm.reasoning.parse import parse_answer
 from emollm.reasoning.prompts import assistant_message, clip_message, user_message
 from emollm.serve import media_part as media_part_module
 from emollm.serve import remote_engine as remote_module
-from emollm.serve.engine import NO_CLIP, Generation, Request
+from emollm.serve.engine import NO_CLIP, Generation, Request, load_engine
 from emollm.serve.media_part import media_part
 from emollm.serve.remote_engine import RemoteEngine
 from emollm.serve.transformers_engine import TransformersEngine
@@ -284,10 +284,16 @@ def test_the_key_comes_from_the_environment_and_is_asked_for(server, connect, mo
     assert "wrong" not in str(refused.value)
 
 
-def test_a_name_and_password_in_the_address_are_not_shown(server, url, tiny):
-    engine = RemoteEngine(url.replace("http://", "http://user:word@"), tiny)
-    assert engine.name == url
-    assert "word" not in str(engine.describe())
+def test_a_name_and_password_in_the_address_are_refused_unseen(server, url, tiny):
+    with pytest.raises(BadArgumentError, match="without a name or password") as refused:
+        RemoteEngine(url.replace("http://", "http://user:word@"), tiny)
+    assert "user:word" not in str(refused.value)
+    assert server.keys == []
+
+
+def test_a_folder_is_not_run_by_a_server(url, tiny):
+    with pytest.raises(BadArgumentError, match="not run by a server"):
+        load_engine(url, tiny)
 
 
 def test_the_model_is_chosen(server, connect):
