@@ -42,6 +42,7 @@ async def build(
     app = build_app(arguments, tasks, engine.model_config)
     await init_app_state(engine, app.state, arguments, tasks)
     explain_errors(app)
+    app.middleware_stack = app.build_middleware_stack()  # vLLM's is built already, and knows its own handlers only
     layered, admission = wrap(app, settings, keys, special_tokens(engine.renderer.get_tokenizer()))
     name = arguments.served_model_name[0]
     model = EmoLLM(ServedEngine(engine, folder, asyncio.get_running_loop()), name)

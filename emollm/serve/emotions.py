@@ -38,7 +38,7 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     emotion: Literal[EMOTIONS]  # type: ignore[valid-type]
-    answer: str = Field(max_length=600)
+    answer: str = Field(max_length=250)
 
 
 def schemas() -> dict[str, Any]:

@@ -12,7 +12,13 @@ from emollm.serve.settings import Settings
 
 DEFAULT_NAME = "emollm-tiny"
 # Good for a model of this size on a few cores. On a GPU vLLM's own choices stand.
-_ON_CPU = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": 64, "mm_processor_cache_gb": 1}
+_ON_CPU = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "max_num_seqs": 64,
+    "mm_processor_cache_gb": 1,
+    "block_size": 32,  # prefixes are reused in whole blocks; the usual 128 tokens are more than many clips take
+}
 _CPU_CACHE_GIB = "1"
 
 
