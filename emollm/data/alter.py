@@ -71,7 +71,7 @@ def opus(sound: np.ndarray, bits_per_s: int) -> np.ndarray:
             written.mux(stream.encode(part))
         written.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file) as read:
+    with av.open(file, "r") as read:
         back = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
         parts = [part for frame in read.decode(audio=0) for part in back.resample(frame)]
         heard = np.concatenate([part.to_ndarray()[0] for part in [*parts, *back.resample(None)]])
