@@ -98,7 +98,7 @@ class Packer:
             "audio_seconds": (torch.float32, ()),
             "audio_window_s": (torch.float32, ()),
             "audio_prosody": (torch.float32, (PROSODY_SIZE,)),
-            "audio_states": (torch.float32, ("V", 2 * config.audio_config.d_model)),
+            "audio_states": (torch.float32, ("V", config.audio_state_size)),
         }
 
     def pack(self, item: Any, modality: str) -> PackedItem:
