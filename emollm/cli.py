@@ -254,7 +254,7 @@ def train(
     stage: Annotated[
         Literal["face", "voice", "sft"], typer.Argument(help="Face tower, voice head, or language model.")
     ],
-    recipe: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Such as train/tiny/face.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="A name such as tiny/face, or the path of a YAML file.")],
     changes: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides.")] = None,
     debug: DebugOption = False,
 ) -> None:
@@ -263,8 +263,10 @@ def train(
     for change in changes or []:
         if "=" not in change:
             raise BadArgumentError(f"'{change}' is not of the form key=value.")
+    from emollm.data.cards import find_card
     from emollm.train.recipe import load_recipe
 
+    recipe = find_card("train", recipe)
     room = import_module(f"emollm.train.{stage}")
     scores = getattr(room, f"train_{stage}")(load_recipe(getattr(room, kinds[stage]), recipe, changes))
     print(json.dumps(scores, default=float))

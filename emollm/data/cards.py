@@ -164,7 +164,7 @@ class DataCard(_Part):
 
 
 def find_card(room: str, name: str | Path) -> Path:
-    """The YAML file of a card: a path, or a bare name in the folder ``room`` (``data``, ``eval``, ``train``).
+    """The YAML file of a card or recipe: a path, or a bare name in the folder ``room`` (``data``, ``eval``, ``train``).
 
     Raises:
         BadArgumentError: there is none; names those that exist.
@@ -173,11 +173,12 @@ def find_card(room: str, name: str | Path) -> Path:
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return path
-        raise BadArgumentError(f"There is no card {name}.")
+        raise BadArgumentError(f"There is no file {name}.")
     found = card_folder(room) / f"{name}.yaml"
     if found.is_file():
         return found
-    raise BadArgumentError(f"There is no card '{name}'; there are {', '.join(card_names(room)) or 'none'}.")
+    thing = "recipe" if room == "train" else "card"
+    raise BadArgumentError(f"There is no {thing} '{name}'; there are {', '.join(card_names(room)) or 'none'}.")
 
 
 def card_folder(room: str) -> Path:
@@ -187,7 +188,9 @@ def card_folder(room: str) -> Path:
 
 
 def card_names(room: str) -> list[str]:
-    return sorted(path.stem for path in card_folder(room).glob("*.yaml"))
+    folder = card_folder(room)
+    depth = "*/*.yaml" if room == "train" else "*.yaml"  # recipes lie in tiny/ and large/
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob(depth))
 
 
 def load_data_card(name: str | Path) -> DataCard:

@@ -108,8 +108,14 @@ def test_a_card_is_found_by_name_or_path(tmp_path):
     assert load_data_card(own).name == "own"
     with pytest.raises(BadArgumentError, match=r"There is no card 'nothing'; there are .*emodb.*ferplus"):
         find_card("data", "nothing")
-    with pytest.raises(BadArgumentError, match="There is no card"):
+    with pytest.raises(BadArgumentError, match="There is no file"):
         find_card("data", tmp_path / "absent.yaml")
+
+
+def test_a_recipe_is_found_by_its_folder_and_name():
+    assert find_card("train", "tiny/sft") == card_folder("train") / "tiny" / "sft.yaml"
+    with pytest.raises(BadArgumentError, match=r"There is no recipe 'sft'; there are .*tiny/sft"):
+        find_card("train", "sft")
 
 
 @pytest.mark.parametrize(
