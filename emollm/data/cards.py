@@ -164,7 +164,7 @@ class DataCard(_Part):
 
 
 def find_card(room: str, name: str | Path) -> Path:
-    """The YAML file of a card or recipe: a path, or a bare name in the folder ``room`` (``data``, ``eval``, ``train``).
+    """The YAML file of a card or recipe: a path, or a name in the folder ``room`` (``data``, ``eval``, ``train``).
 
     Raises:
         BadArgumentError: there is none; names those that exist.
