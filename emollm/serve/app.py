@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -18,7 +18,7 @@ from emollm.serve.emotions import Emotions
 from emollm.serve.guard.hosts import Hosts
 from emollm.serve.guard.text import special_tokens
 from emollm.serve.middleware_access import HEALTH, OPEN, ApiKeys, OpenRoutes
-from emollm.serve.middleware_errors import Errors, Refusal, explain_errors
+from emollm.serve.middleware_errors import Errors, Refusal, error_response, explain_errors
 from emollm.serve.middleware_guard import Guard
 from emollm.serve.middleware_load import Admission, Body
 from emollm.serve.middleware_log import RequestLog
@@ -35,6 +35,7 @@ async def build(
     """The app to serve, the layer that stops it, and vLLM's app inside."""
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
+    from vllm.v1.engine.exceptions import EngineDeadError
 
     from emollm.serve.video_loader import set_limits
 
@@ -42,6 +43,7 @@ async def build(
     app = build_app(arguments, tasks, engine.model_config)
     await init_app_state(engine, app.state, arguments, tasks)
     explain_errors(app)
+    app.exception_handler(EngineDeadError)(_engine_dead)
     app.middleware_stack = app.build_middleware_stack()  # vLLM's is built already, and knows its own handlers only
     layered, admission = wrap(app, settings, keys, special_tokens(engine.renderer.get_tokenizer()))
     name = arguments.served_model_name[0]
@@ -51,6 +53,14 @@ async def build(
     app.router.routes[:0] = [route for router in ours for route in router.routes]  # before vLLM's own
     set_limits(settings.limits.clip)
     return layered, admission, app
+
+
+def _dead() -> Refusal:
+    return Refusal(503, "The engine has died.", "engine_dead")
+
+
+async def _engine_dead(request: Request, error: Exception) -> JSONResponse:
+    return error_response(_dead())
 
 
 def wrap(app: ASGIApp, settings: Settings, keys: list[str], tokens: Collection[str]) -> tuple[ASGIApp, Admission]:
@@ -88,7 +98,7 @@ def health_route(engine: EngineClient, admission: Admission) -> APIRouter:
     @router.get(HEALTH)
     async def health() -> JSONResponse:
         if engine.errored:
-            raise Refusal(503, "The engine has died.", "engine_dead")
+            raise _dead()
         if admission.stopping:
             raise Refusal(503, "The server is stopping.", "stopping")
         return JSONResponse({"status": "ok"})

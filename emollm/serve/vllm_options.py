@@ -70,4 +70,7 @@ def vllm_arguments(settings: Settings, folder: Path) -> Namespace:
     on_this_machine = _ON_CPU if current_platform.is_cpu() else {}
     for name, value in {**on_this_machine, **settings.engine, **fixed}.items():
         setattr(arguments, name, value)
+    # A small model that may write white space between the parts of a JSON answer can go on with it without end.
+    arguments.structured_outputs_config.backend = "xgrammar"
+    arguments.structured_outputs_config.disable_any_whitespace = True
     return arguments
