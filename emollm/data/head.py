@@ -3,7 +3,9 @@
 The file's keys are those of the light ICT-FaceKit export (Li et al., *Learning Formation of Physically-Based Face
 Attributes*, CVPR 2020): ``neutral`` (V, 3), ``faces`` (F, 3), ``expressions`` (E, V, 3) with ``expression_names``
 (ARKit-like, ``_L``/``_R`` for the two sides), ``identities`` (K, V, 3) as one-sigma offsets, ``landmark68`` (68,).
-Units are the mesh's own (centimetres there); x to the subject's left, y up, z out of the face.
+Two more may be there: ``part`` (V,), indices into :data:`PARTS`, and ``identity_names`` (K,) for identities that are
+shapes with a meaning (:mod:`emollm.data.phenotypes`). Units are the mesh's own (centimetres there); x to the subject's
+left, y up, z out of the face.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emollm.data.phenotypes import Phenotypes, Traits
 from emollm.errors import BadArgumentError
 
 Array = NDArray[np.floating[Any]]
@@ -21,6 +24,7 @@ Array = NDArray[np.floating[Any]]
 PARTS: tuple[str, ...] = ("skin", "socket", "gums", "teeth", "eyes", "lashes", "hidden")
 
 _KEYS = ("neutral", "faces", "expressions", "expression_names", "identities", "landmark68")
+_OPTIONAL = ("part", "identity_names")
 _INNER_LIPS_UPPER, _INNER_LIPS_LOWER = [61, 62, 63], [67, 66, 65]
 _OUTER_EYE_CORNERS = [36, 45]
 
@@ -35,6 +39,20 @@ class Head:
     expressions: dict[str, Array]  # name -> (V, 3) offsets at weight 1
     identities: Array  # (K, V, 3)
     landmarks: NDArray[np.int64]  # (68,) vertex of each iBUG landmark
+    phenotypes: Phenotypes | None = None  # where the identities are shapes with a meaning, not modes of a population
+
+    def draw_person(self, traits: Traits, rng: np.random.Generator, spread: float) -> Array:
+        """Neutral vertices (V, 3) of a random person, with the outer eye corners as far apart as the mean face's.
+
+        ``spread`` 1 is the whole population, 0 the mean face.
+        """
+        if self.phenotypes:
+            person = self.person(self.phenotypes.draw(traits, rng, spread))
+        else:
+            person = self.person(rng.normal(0, spread, len(self.identities)).astype(np.float32))
+        corners, wanted = person[self.landmarks[_OUTER_EYE_CORNERS]], self.neutral[self.landmarks[_OUTER_EYE_CORNERS]]
+        scale = np.linalg.norm(np.subtract(*wanted)) / np.linalg.norm(np.subtract(*corners))
+        return ((person - corners.mean(axis=0)) * scale + wanted.mean(axis=0)).astype(np.float32)
 
     def person(self, coefficients: Array) -> Array:
         """Neutral vertices (V, 3) of the identity with these (K,) coefficients, in standard deviations."""
@@ -79,12 +97,14 @@ def load_head(
         raise BadArgumentError(f"unknown part of the head: {unknown[0]} (known: {', '.join(PARTS)})")
     try:
         with np.load(path, allow_pickle=False) as file:
-            data = {key: file[key] for key in _KEYS}
+            data = {key: file[key] for key in file.files if key in (*_KEYS, *_OPTIONAL)}
     except FileNotFoundError:
         raise BadArgumentError(f"no head at {path}: give the path of your blendshape head (.npz)") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise BadArgumentError(f"{path} is not a blendshape head: {error}") from None
-    part = np.zeros(len(data["neutral"]), np.int8)
+    if missing := [key for key in _KEYS if key not in data]:
+        raise BadArgumentError(f"{path} is not a blendshape head: it has no {missing[0]}")
+    part = data.get("part", np.zeros(len(data["neutral"]), np.int8)).copy()
     for name, ranges in parts.items():
         for first, last in ranges:
             part[first : last + 1] = PARTS.index(name)
@@ -99,6 +119,7 @@ def load_head(
         expressions=offsets,
         identities=data["identities"].astype(np.float32),
         landmarks=data["landmark68"].astype(np.int64),
+        phenotypes=Phenotypes(data["identity_names"].tolist()) if "identity_names" in data else None,
     )
     for action, gain in (gains or {}).items():
         if not head.sides(action):

@@ -1,11 +1,8 @@
 """Skin, brows, hair, lips and eyes, painted as a function of each pixel's place on the neutral mean face.
 
-Such "rest" coordinates ride on the skin however it moves, and so do brows, lips and creases. Creases follow from the
-AU intensities: plain blendshapes bend too little for raised or lowered brows to show.
+Such "rest" coordinates ride on the skin however it moves, and so do brows, lips and creases.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -13,53 +10,15 @@ import numpy as np
 from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
 
+from emollm.data.creases import Creases, Sides
 from emollm.data.head import PARTS, Array, Head
-from emollm.facs import MAX_INTENSITY
+from emollm.data.looks import Looks, linear
 
-_SKIN_TONES = np.array([[0.93, 0.76, 0.68], [0.80, 0.58, 0.46], [0.55, 0.36, 0.26], [0.25, 0.15, 0.11]])  # sRGB
-_HAIR = np.array([[0.06, 0.05, 0.05], [0.16, 0.10, 0.07], [0.35, 0.23, 0.14], [0.60, 0.47, 0.30], [0.55, 0.54, 0.53]])
-_IRIS = np.array([[0.16, 0.09, 0.05], [0.30, 0.19, 0.09], [0.25, 0.33, 0.20], [0.28, 0.40, 0.52], [0.35, 0.40, 0.42]])
 _GUMS, _TEETH, _EYE_WHITE = (0.45, 0.16, 0.16), (0.82, 0.78, 0.70), (0.86, 0.83, 0.80)
 _BROWS = (slice(17, 22), slice(22, 27))  # iBUG landmarks
 _EYES = ([36, 37, 38, 39, 40, 41], [42, 43, 44, 45, 46, 47])
 _OUTER_LIPS = slice(48, 60)
-
-
-@dataclass(frozen=True)
-class Looks:
-    """What stays with a person: colours (linear RGB), brows, hair, and how deep the skin creases."""
-
-    skin: Array
-    hair: Array
-    iris: Array
-    lips: Array  # factors on the skin's colour
-    brow_width: float
-    brow_lift: float
-    brow_strength: float
-    hairline: float  # height over the brows where hair begins, in eye distances; large: bald
-    beard: float  # 0-1
-    creases: float  # 0-1
-    grain: int  # seed of the skin's blotches and brow hairs
-
-    @classmethod
-    def random(cls, rng: np.random.Generator) -> "Looks":
-        tone = rng.uniform(0, 1) ** 1.4 * (len(_SKIN_TONES) - 1)
-        skin = _linear(_between(_SKIN_TONES, tone) * rng.uniform(0.93, 1.05, 3))
-        hair = _linear(_between(_HAIR, rng.uniform(0, len(_HAIR) - 1) if tone < 1.5 else rng.uniform(0, 1)))
-        bearded = rng.random() < 0.25
-        return cls(
-            skin=skin,
-            hair=hair,
-            iris=_linear(_between(_IRIS, rng.uniform(0, len(_IRIS) - 1) if tone < 1.5 else rng.uniform(0, 1))),
-            lips=np.array([rng.uniform(0.72, 0.95), rng.uniform(0.35, 0.6), rng.uniform(0.38, 0.62)], np.float32),
-            brow_width=rng.uniform(0.032, 0.062),
-            brow_lift=rng.uniform(-0.1, -0.03),
-            brow_strength=rng.uniform(0.65, 0.97),
-            hairline=rng.uniform(0.42, 0.62) if rng.random() < 0.85 else 9.0,
-            beard=rng.uniform(0.25, 0.8) if bearded else 0.0,
-            creases=rng.uniform(0.0, 1.0),
-            grain=int(rng.integers(2**31)),
-        )
+_FOLD = np.array([0.5, 0.62, 0.66], np.float32)  # how much light a fold swallows: what is left is reddish
 
 
 class Painter:
@@ -70,6 +29,7 @@ class Painter:
         points = head.neutral[head.landmarks]
         self.points = points
         self.unit = float(np.linalg.norm(points[36] - points[45]))  # outer eye corners: about 9 cm
+        self.creases = Creases((points - points[27]) / self.unit)
         self._brow_height = float((points[17:27, 1].mean() - points[27, 1]) / self.unit)
 
     @cached_property
@@ -88,17 +48,28 @@ class Painter:
         return np.stack([eyes[eyes[:, 0] < 0].mean(axis=0), eyes[eyes[:, 0] >= 0].mean(axis=0)])
 
     def paint(
-        self, place_and_lips: Array, part: NDArray[np.int8], aus: Mapping[str, float], looks: Looks
-    ) -> tuple[Array, Array]:
-        """Linear colour (N, 3) and shine (N,) of pixels with these vertex values (N, 4) and parts (N,)."""
+        self, place_and_lips: Array, part: NDArray[np.int8], sides: Sides, looks: Looks
+    ) -> tuple[Array, Array, Array]:
+        """Linear colour (N, 3), shine (N,) and slope of the skin along x and y at rest (N, 2).
+
+        Args:
+            place_and_lips: (N, 4) vertex values of the pixels, see :attr:`vertex_paint`.
+            part: (N,) index into :data:`PARTS`.
+            sides: strength (0-1) of each Action Unit on the subject's right and left, which presses creases.
+            looks: the person.
+        """
         rest, lips = place_and_lips[:, :3], place_and_lips[:, 3]
         is_part = {name: part == index for index, name in enumerate(PARTS)}
         place = (rest - self.points[27]) / self.unit  # origin between the eyes, in eye distances
         colour = looks.skin * (1 + 0.10 * _blotches(place, looks.grain))[:, None]
         cheeks = np.exp(-((np.abs(place[:, 0]) - 0.42) ** 2 + (place[:, 1] + 0.35) ** 2) / 0.03)
         colour *= 1 - cheeks[:, None] * np.array([0.0, 0.10, 0.08], np.float32)
-        colour *= (1 - looks.creases * self._creases(place, aus))[:, None]
-        colour *= 1 + lips[:, None] * (looks.lips - 1)
+        skin = is_part["skin"][:, None]
+        relief = self.creases.relief(sides, looks.creases, looks.wrinkles)
+        folds = self.creases.sample(relief, place, looks.grain) * skin
+        colour *= 1 - folds[:, :1] * _FOLD
+        pressed = 0.85 * max(sides.get("AU24", (0.0, 0.0)))  # pressed lips turn pale and narrow
+        colour *= 1 + (1 - pressed) * lips[:, None] * (looks.lips - 1)
         brows = self._brows(rest, looks)
         colour += brows[:, None] * (np.minimum(looks.hair, 0.4 * looks.skin) - colour)  # fair brows must show too
         hair = np.maximum(self._scalp(place, looks), self._beard(place, lips, looks))
@@ -107,7 +78,7 @@ class Painter:
         inside = np.clip((self.points[_OUTER_LIPS, 2].mean() - rest[:, 2]) / (0.5 * self.unit), 0, 1)[:, None]
         dim = (0.75 - 0.65 * inside).astype(np.float32)  # the deeper in the mouth, the darker
         for name, flat in (("gums", _GUMS), ("teeth", _TEETH)):
-            colour[is_part[name]] = (_linear(np.array(flat)) * dim)[is_part[name]]
+            colour[is_part[name]] = (linear(np.array(flat)) * dim)[is_part[name]]
         below_nose = rest[:, 1] < self.points[33, 1]
         socket = is_part["socket"]
         colour[socket] *= np.where(below_nose, 0.12, 0.55)[socket, None]
@@ -116,7 +87,7 @@ class Painter:
             colour[lashes] = looks.skin * shade  # solid strips in the mesh: opaque black would look like make-up
         colour[is_part["eyes"]] = self._eyes(rest[is_part["eyes"]], looks)
         gloss = 0.3 + 0.9 * lips + 3.0 * is_part["eyes"] - 0.3 * hair
-        return colour, gloss * (is_part["skin"] | is_part["eyes"])
+        return colour, gloss * (is_part["skin"] | is_part["eyes"]), folds[:, 1:]
 
     def _brows(self, rest: Array, looks: Looks) -> Array:
         cover = np.zeros(len(rest), np.float32)
@@ -148,32 +119,6 @@ class Painter:
         jaw = _step((nose - 0.30 + 0.5 * np.maximum(0, x - 0.2) - y) * 22)
         return looks.beard * np.maximum(moustache, jaw) * _step((y - chin + 0.1) * 22) * (1 - lips)
 
-    def _creases(self, place: Array, aus: Mapping[str, float]) -> Array:
-        """Darkness 0-1 of the folds that brow, lid and nose actions press into the skin."""
-        x, y, z = np.abs(place[:, 0]), place[:, 1], place[:, 2]
-        brow = self._brow_height
-        front = z > -0.45
-        dark = np.zeros(len(place), np.float32)
-
-        def add(au: str, strength: float, where: Array) -> None:
-            np.maximum(dark, strength * aus.get(au, 0.0) / MAX_INTENSITY * where, out=dark)
-
-        lines = np.maximum(0, np.cos((y - brow - 0.02 * np.cos(9 * x)) * 2 * np.pi / 0.105)) ** 4
-        forehead = np.clip((y - brow - 0.13) / 0.05, 0, 1) * np.clip((brow + 0.48 - y) / 0.1, 0, 1) * front
-        add("AU1", 0.42, lines * forehead * np.exp(-((x / 0.28) ** 4)))
-        add("AU2", 0.38, lines * forehead * np.exp(-(((x - 0.36) / 0.2) ** 4)))
-        frown = np.exp(-(((x - 0.055) / 0.016) ** 2)) * np.exp(-(((y - brow + 0.03) / 0.11) ** 4))
-        add("AU4", 0.6, frown * front)
-        corner = np.hypot(x - 0.56, y + 0.02)
-        angle = np.arctan2(y + 0.02, x - 0.53)
-        rays = np.maximum(0, np.cos(angle * 8)) ** 3 * (x > 0.53)
-        add("AU6", 0.45, rays * np.exp(-(((corner - 0.07) / 0.06) ** 2)))
-        under = np.exp(-(((y + 0.13 - 0.25 * (x - 0.35) ** 2) / 0.016) ** 2)) * np.exp(-(((x - 0.34) / 0.16) ** 4))
-        add("AU6", 0.35, under)
-        bridge = np.maximum(0, np.cos((y + 0.6 * x) * 2 * np.pi / 0.06)) ** 3 * np.exp(-((x / 0.11) ** 4))
-        add("AU9", 0.4, bridge * np.exp(-(((y + 0.04) / 0.1) ** 4)) * front)
-        return dark
-
     def _eyes(self, rest: Array, looks: Looks) -> Array:
         centres = self._eye_centres
         near = centres[(rest[:, 0] >= 0).astype(int)]
@@ -181,21 +126,13 @@ class Painter:
         ring = np.clip((0.064 - radius) / 0.006, 0, 1)[:, None]
         shade = np.where(radius > 0.056, 0.45, 1.0)[:, None]
         pupil = np.clip((0.026 - radius) / 0.004, 0, 1)[:, None]
-        white = _linear(np.array(_EYE_WHITE))
+        white = linear(np.array(_EYE_WHITE))
         return ((white + ring * (looks.iris * shade - white)) * (1 - 0.97 * pupil)).astype(np.float32)
 
 
 def _step(x: Array) -> Array:
     """A soft step from 0 to 1 around x = 0."""
     return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
-
-
-def _linear(colour: NDArray[np.float64]) -> Array:
-    return (np.clip(colour, 0, 1) ** 2.2).astype(np.float32)
-
-
-def _between(table: NDArray[np.float64], at: float) -> NDArray[np.float64]:
-    return np.stack([np.interp(at, range(len(table)), channel) for channel in table.T])
 
 
 def _blotches(place: Array, seed: int) -> Array:

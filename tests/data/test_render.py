@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from emollm.data.head import Head, load_head
-from emollm.data.paint import Looks
+from emollm.data.looks import Looks
+from emollm.data.phenotypes import Traits
 from emollm.data.raster import rasterise, vertex_normals
-from emollm.data.render import Pose, Renderer, Scene
+from emollm.data.render import Renderer
+from emollm.data.scene import Pose, Scene, background
 from emollm.errors import BadArgumentError
 
 SIZE = 96
@@ -21,12 +23,14 @@ def head(head_file: Path) -> Head:
 
 @pytest.fixture
 def looks() -> Looks:
-    return replace(Looks.random(np.random.default_rng(3)), beard=0.0, creases=1.0, hairline=9.0)
+    looks = Looks.random(np.random.default_rng(3), Traits(years=30, feminine=1.0))
+    return replace(looks, beard=0.0, creases=1.0, wrinkles=0.0, hairline=9.0)
 
 
 @pytest.fixture
 def scene() -> Scene:
-    clean = replace(Scene.random(np.random.default_rng(1)), noise=0.0, blur=0.0, offset=np.zeros(2, np.float32))
+    clean = replace(Scene.random(np.random.default_rng(1)), noise=0.0, blur=0.0, coarse=1.0)
+    clean = replace(clean, offset=np.zeros(2, np.float32), rim=np.zeros(3, np.float32))
     return replace(clean, pose=Pose(0, 0, 0), face_share=0.6, distance=4.0)
 
 
@@ -81,15 +85,45 @@ def test_turning_the_head_moves_the_mouth_sideways(head: Head, looks: Looks, sce
     assert mouth_column(-25) < mouth_column(0) - 0.5
 
 
-def test_creases_deepen_with_the_action_unit(head: Head, looks: Looks, scene: Scene) -> None:
+@pytest.mark.parametrize("code", ["AU1", "AU2", "AU4", "AU6", "AU7", "AU9", "AU12", "AU15", "AU17", "AU24"])
+def test_creases_deepen_with_the_action_unit(code: str, head: Head, looks: Looks, scene: Scene) -> None:
     renderer = Renderer(head)
     plain, weak, full = (
-        renderer.draw(head.neutral, {"AU4": level}, looks, scene, SIZE).astype(int) for level in (0.0, 2.5, 5.0)
+        renderer.draw(head.neutral, {code: (level, level)}, looks, scene, SIZE).astype(int)
+        for level in (0.0, 0.5, 1.0)
     )
-    assert (plain - weak).sum() > 0
-    assert (plain - full).sum() > 1.5 * (plain - weak).sum()
-    smooth = replace(looks, creases=0.0)
-    assert (renderer.draw(head.neutral, {"AU4": 5.0}, smooth, scene, SIZE) >= plain).all()
+    assert 0 < np.abs(plain - weak).sum() < np.abs(plain - full).sum()
+    smooth = replace(looks, creases=0.0, lips=np.ones(3, np.float32))
+    unmoved, moved = (renderer.draw(head.neutral, {code: (x, x)}, smooth, scene, SIZE) for x in (0.0, 1.0))
+    assert (unmoved == moved).all()
+
+
+def test_one_side_alone_can_fold(head: Head, looks: Looks, scene: Scene) -> None:
+    renderer = Renderer(head)
+    plain, right = (
+        renderer.draw(head.neutral, {"AU6": (side, 0.0)}, looks, scene, SIZE).astype(int) for side in (0.0, 1.0)
+    )
+    changed = np.abs(plain - right).sum(axis=(0, 2))
+    assert (
+        changed[: SIZE // 2].sum() > 20 * changed[SIZE // 2 + 3 :].sum()
+    )  # the subject's right is the picture's left
+
+
+def test_age_leaves_wrinkles_at_rest(head: Head, looks: Looks, scene: Scene) -> None:
+    renderer = Renderer(head)
+    young, old = (
+        renderer.draw(head.neutral, {}, replace(looks, wrinkles=depth), scene, SIZE).astype(int)
+        for depth in (0.0, 0.35)
+    )
+    assert np.abs(young - old).max() > 5
+
+
+def test_backgrounds_differ_and_fill_the_picture() -> None:
+    drawn = [background(32, seed) for seed in range(20)]
+    assert all(picture.shape == (32, 32, 3) and picture.dtype == np.float32 for picture in drawn)
+    assert all(picture.min() > 0 and picture.max() <= 1 for picture in drawn)
+    assert len({picture.tobytes() for picture in drawn}) == 20
+    assert (background(32, 4) == drawn[4]).all()
 
 
 def test_brows_are_darker_than_the_forehead_and_move_with_it(head: Head, looks: Looks, scene: Scene) -> None:

@@ -10,23 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from emollm.data.expressions import Expression, choose_aus, express
 from emollm.data.head import Head, load_head
+from emollm.data.phenotypes import Traits
+from emollm.data.recipe import HeadRecipe, Recipe, load_recipe
 from emollm.data.render import Renderer
-from emollm.data.synthesize import (
-    Expression,
-    HeadRecipe,
-    Recipe,
-    choose_aus,
-    draw_identity,
-    express,
-    load_recipe,
-    synthesize,
-)
+from emollm.data.synthesize import draw_identity, synthesize
 from emollm.errors import BadArgumentError
 from emollm.facs import AU_CODES, PROTOTYPES
 
 RECIPE = Recipe(head=HeadRecipe(), identities=4, images_per_identity=3, valid_share=0.25, size=48)
-COMMITTED = Path(__file__).parents[2] / "train" / "tiny" / "renders.yaml"
+RECIPES = Path(__file__).parents[2] / "train" / "tiny"
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +107,41 @@ def test_shares_are_kept() -> None:
         assert any(chosen <= codes for codes in prototypes)
 
 
+def test_both_sides_of_an_action_unit_are_kept_apart(head: Head) -> None:
+    sides = Expression({"mouthSmile_L": 0.6, "mouthSmile_R": 0.2}).sides(head)
+    assert sides["AU12"] == (0.2, 0.6)  # right, left
+    assert sides["AU26"] == (0.0, 0.0)
+    one_sided = [express(head, {"AU12": 5.0}, np.random.default_rng(seed)).sides(head)["AU12"] for seed in range(200)]
+    assert 2 <= sum(abs(right - left) > 0.4 for right, left in one_sided) <= 40
+
+
+def test_people_differ_but_their_eyes_are_equally_far_apart(head: Head) -> None:
+    rng, corners = np.random.default_rng(0), head.landmarks[[36, 45]]
+    people = [head.draw_person(Traits.random(rng), rng, 0.9) for _ in range(3)]
+    apart = [np.linalg.norm(np.subtract(*person[corners])) for person in (head.neutral, *people)]
+    assert apart[1:] == pytest.approx(apart[:1] * 3, rel=1e-4)
+    assert np.abs(people[0] - people[1]).max() > 0.05
+    assert np.allclose(head.draw_person(Traits.random(rng), rng, 0.0), head.neutral, atol=1e-4)
+
+
+def test_a_run_that_was_broken_off_goes_on(
+    table: pd.DataFrame, head_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "faces.parquet"
+    monkeypatch.setattr("emollm.data.synthesize.pq.ParquetWriter", _fail)
+    with pytest.raises(BadArgumentError, match="cannot write"):
+        synthesize(RECIPE, out, head_file, workers=1)
+    monkeypatch.undo()
+    monkeypatch.setattr("emollm.data.workers.ProcessPoolExecutor", _fail)  # nothing is left to be drawn
+    synthesize(RECIPE, out, head_file, workers=1)
+    pd.testing.assert_frame_equal(pq.read_table(out).to_pandas(), table)
+    assert [path.name for path in tmp_path.iterdir()] == ["faces.parquet"]
+
+
+def _fail(*arguments: object, **named: object) -> None:
+    raise OSError(28, "no space left on device")
+
+
 def test_the_file_says_how_it_was_made_and_never_where(table: pd.DataFrame, head_file: Path, tmp_path: Path) -> None:
     out = synthesize(RECIPE.model_copy(update={"identities": 2}), tmp_path / "new" / "a.parquet", head_file, workers=1)
     kept = json.loads(pq.read_schema(out).metadata[b"recipe"])
@@ -133,7 +162,12 @@ def test_bad_arguments_are_one_sentence_and_leave_nothing(head_file: Path, tmp_p
 
 
 def test_recipes_are_checked(tmp_path: Path) -> None:
-    assert load_recipe(COMMITTED).identities * load_recipe(COMMITTED).images_per_identity == 6000
+    clips = load_recipe(RECIPES / "clips_anny.yaml")
+    assert clips.clips is not None
+    assert clips.head.gains == load_recipe(RECIPES / "renders_anny.yaml").head.gains
+    for name in ("renders", "renders_anny"):
+        committed = load_recipe(RECIPES / f"{name}.yaml")
+        assert committed.identities * committed.images_per_identity == 6000
     for text, reason in (("head: {}\nsize: big", "size"), ("head: {}\ncolour: red", "colour"), ("a: [", "YAML")):
         (tmp_path / "r.yaml").write_text(text)
         with pytest.raises(BadArgumentError, match=reason):
