@@ -14,7 +14,7 @@ from emollm.serve.guard.limits import Limits
 # What decides who may send what is set by the server itself, and stays out of reach of ``engine``.
 _OURS = {
     "model", "tokenizer", "served_model_name", "trust_remote_code", "allowed_local_media_path",
-    "allowed_media_domains", "limit_mm_per_prompt", "enable_log_requests", "reasoning_parser",
+    "allowed_media_domains", "limit_mm_per_prompt", "mm_processor_cache_gb", "enable_log_requests", "reasoning_parser",
     "override_generation_config", "shutdown_timeout",
 }  # fmt: skip
 Seconds = Annotated[float, Field(gt=0)]

@@ -25,12 +25,13 @@ KEPT_BYTES = 256 << 20
 limits = Limits()
 
 
-def _nbytes(clip: ClipInputs) -> int:
+def clip_bytes(clip: ClipInputs) -> int:
+    """Memory that a clip's waveform and crops take."""
     return sum(a.nbytes for a in (clip.waveform, clip.face and clip.face.crops) if isinstance(a, np.ndarray))
 
 
 _lock = Lock()
-_kept: LRUCache[Any, ClipInputs] = LRUCache(KEPT_BYTES, _nbytes)
+_kept: LRUCache[Any, ClipInputs] = LRUCache(KEPT_BYTES, clip_bytes)
 
 
 def set_limits(new: Limits) -> None:

@@ -16,7 +16,6 @@ _ON_CPU = {
     "dtype": "float32",
     "enforce_eager": True,
     "max_num_seqs": 64,
-    "mm_processor_cache_gb": 1,
     "block_size": 32,  # prefixes are reused in whole blocks; the usual 128 tokens are more than many clips take
 }
 _CPU_CACHE_GIB = "1"
@@ -62,6 +61,8 @@ def vllm_arguments(settings: Settings, folder: Path) -> Namespace:
         "allowed_media_domains": ["none.invalid"],  # the guard hands over data URLs; vLLM itself fetches nothing
         "override_generation_config": {"temperature": 0.0, "max_new_tokens": settings.max_new_tokens},
         "reasoning_parser": "emollm",
+        # Our own cache sits before vLLM's, which would take a clip for known that came with a request refused later.
+        "mm_processor_cache_gb": 0,
         "shutdown_timeout": settings.drain_timeout_s,
         "allowed_origins": [],
         "disable_fastapi_docs": True,

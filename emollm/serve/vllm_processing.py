@@ -11,12 +11,15 @@ import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature
@@ -55,13 +58,14 @@ from emollm.model.processing_emollm import (
     Placeholders,
 )
 from emollm.serve.engine import EncodedClip
-from emollm.serve.video_loader import read_upload
+from emollm.serve.video_loader import clip_bytes, read_upload
 from emollm.voice.prosody import measure_prosody
 
 #: What each modality shows, and what stands for it in a prompt (see the chat template).
 MARKS = {"video": FACE_TOKEN + AUDIO_TOKEN, "image": FACE_TOKEN, "audio": AUDIO_TOKEN}
 FACE_FIELDS = ("face_pixels", "face_blendshapes", "face_window", "face_states")
 AUDIO_FIELDS = ("input_features", "audio_seconds", "audio_window_s", "audio_prosody", "audio_states")
+KEPT_BYTES = 256 << 20  # of clips in packed form
 _MAY_BE_NAN = ("face_blendshapes", "face_states", "audio_states")
 
 
@@ -76,6 +80,11 @@ class PackedItem:
     fields: dict[str, Tensor]
 
 
+def _nbytes(kept: tuple[ClipInputs, PackedItem]) -> int:
+    clip, packed = kept
+    return clip_bytes(clip) + sum(value.nbytes for value in packed.fields.values())
+
+
 class Packer:
     """Turns any accepted form of an item into a :class:`PackedItem`.
 
@@ -86,6 +95,8 @@ class Packer:
 
     def __init__(self, config: EmoLLMConfig, processor: EmoLLMProcessor):
         self.processor = processor
+        self._lock = Lock()
+        self._packed: LRUCache[Any, tuple[ClipInputs, PackedItem]] = LRUCache(KEPT_BYTES, _nbytes)
         size, mels = config.face_config.image_size, config.audio_config.num_mel_bins
         frames = 2 * config.audio_config.max_source_positions
         # None stands for any length; all lengths of the same letter agree.
@@ -104,6 +115,8 @@ class Packer:
     def pack(self, item: Any, modality: str) -> PackedItem:
         """Check and pack one item; of an image only the face counts, of a sound only the voice.
 
+        A clip that was read once for several questions is packed once.
+
         Raises:
             ValueError: the item is of no accepted form, holds nothing, or its arrays are wrong.
         """
@@ -113,6 +126,11 @@ class Packer:
             placeholders, fields = item.placeholders, {name: value[0] for name, value in item.states.items()}
         else:
             clip = as_clip(item)
+            with self._lock:
+                known = self._packed.get((id(clip), modality))
+            if known is not None:
+                return known[1]
+            # Kept with the clip itself, so that no other clip can get its id.
             placeholders = Placeholders.of(clip)
             fields = {name: value[0] for name, value in self.processor.pack([clip]).items()}
         if modality == "image":
@@ -121,7 +139,11 @@ class Packer:
             placeholders = Placeholders([], placeholders.audio, placeholders.window_s, placeholders.timed)
         if not placeholders.face and not placeholders.audio:
             raise ValueError(f"The {modality} shows no face and holds no voice, so there is nothing to read.")
-        return PackedItem(placeholders, self.checked(fields, placeholders))
+        packed = PackedItem(placeholders, self.checked(fields, placeholders))
+        if not isinstance(item, EncodedClip):
+            with self._lock, suppress(ValueError):  # larger than all that may be kept
+                self._packed[id(clip), modality] = clip, packed
+        return packed
 
     def checked(self, fields: dict[str, Tensor], placeholders: Placeholders) -> dict[str, Tensor]:
         """Every field, float32 on the CPU; those that are not there empty.

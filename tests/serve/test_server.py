@@ -128,13 +128,11 @@ def test_a_streamed_answer_about_clips(client, clips, kinds):
 def test_a_follow_up_question_reuses_the_encoded_clip_and_the_prefix(client, http, clips):
     first = _turn(_part("video", clips["two"]))
     client.chat.completions.create(model="tiny", messages=[first])
-    names = ("vllm:mm_cache_hits_total", "vllm:mm_cache_queries_total", "vllm:prefix_cache_hits_total")
-    before = [_count(http, name) for name in names]
+    before = _count(http, "vllm:prefix_cache_hits_total")
     messages = [first, {"role": "assistant", "content": CONTENT}, {"role": "user", "content": "Why?"}]
     client.chat.completions.create(model="tiny", messages=messages)
-    hits, queries, prefix = (_count(http, name) - old for name, old in zip(names, before))
-    assert (hits, queries) == (1, 1)
-    assert prefix >= 32  # tokens: the clip's placeholders and what stands before them
+    # Tokens: the clip's placeholders and what stands before them. They can only be met again if the clip's hash is.
+    assert _count(http, "vllm:prefix_cache_hits_total") - before >= 32
 
 
 def test_an_answer_can_be_asked_for_as_json(client, http, clips):

@@ -4,10 +4,13 @@ import base64
 import binascii
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path, PurePath
-from typing import Literal
+from threading import Lock
+from typing import Any, Literal
 
+from cachetools import LRUCache
 from PIL import Image
 
 from emollm.errors import ClipError
@@ -71,6 +74,9 @@ SUFFIX_TYPES = {
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)((?:;[\w.+-]+=[\w.+, \"-]*)*);base64,", re.ASCII | re.IGNORECASE)
 
 
+_KEPT = 4096  # verdicts, of some hundred bytes each
+
+
 @dataclass(frozen=True)
 class Media:
     """A clip that was decoded under the limits.
@@ -88,6 +94,10 @@ class Media:
     @property
     def url(self) -> str:
         return f"data:{self.mime};base64,{base64.b64encode(self.data).decode('ascii')}"
+
+
+_lock = Lock()
+_found_good: LRUCache[Any, Media] = LRUCache(_KEPT)
 
 
 def read_data_url(url: str, most: int, name: str = "The clip") -> tuple[bytes, str]:
@@ -125,7 +135,8 @@ def check_type(declared: str, name: str = "The clip") -> str:
 def check_media(data: bytes, declared: str | None, limits: Limits, name: str = "The clip") -> Media:
     """Open a clip, decode its sound and first picture, and read all timestamps, in a thread's time and little memory.
 
-    Later decoding is bound by the same ``limits.clip``, and is refused for the same reasons.
+    Later decoding is bound by the same ``limits.clip``, and is refused for the same reasons. A clip that was found
+    good is not opened again when it comes with a further question.
 
     Args:
         declared: content type; None takes what the bytes are.
@@ -138,6 +149,11 @@ def check_media(data: bytes, declared: str | None, limits: Limits, name: str = "
     if len(data) > limits.clip.file_bytes:
         raise too_large(name, limits.clip.file_bytes)
     promised = None if declared is None else _TYPES[check_type(declared, name)]
+    key = (sha256(data).digest(), promised, limits.clip)
+    with _lock:
+        known = _found_good.get(key)
+    if known is not None:
+        return replace(known, data=data)
     with tempfile.TemporaryDirectory(prefix="emollm-") as folder:
         path = Path(folder) / "clip"
         path.write_bytes(data)
@@ -150,7 +166,10 @@ def check_media(data: bytes, declared: str | None, limits: Limits, name: str = "
         raise Refused(f"{name} has a type that this server does not take.", 415)
     if promised not in (None, found):
         raise Refused(f"{name} is declared as another type than it is, which is {_NAMES[found]}.", 415)
-    return Media(data, clip.kind, _NAMES[found], clip.duration_s)
+    media = Media(data, clip.kind, _NAMES[found], clip.duration_s)
+    with _lock:
+        _found_good[key] = replace(media, data=b"")
+    return media
 
 
 def check_upload(filename: str, data: bytes, limits: Limits) -> Media:

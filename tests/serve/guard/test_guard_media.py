@@ -15,6 +15,7 @@ from media.test_guard import png
 from PIL import Image
 
 from emollm.media.clip import CLIP_SUFFIXES
+from emollm.serve.guard import media
 from emollm.serve.guard.errors import Refused
 from emollm.serve.guard.limits import PUBLIC, Limits
 from emollm.serve.guard.media import SUFFIX_TYPES, check_media, check_upload, read_data_url
@@ -245,3 +246,18 @@ def test_noise_never_raises_anything_else(files):
                 data[at] = dice.integers(256)
             with suppress(Refused):
                 check_media(bytes(data), SUFFIX_TYPES[suffix], LIMITS)
+
+
+def test_a_good_clip_is_opened_once_and_a_bad_one_each_time(monkeypatch):
+    opened = []
+    read = media.read_clip
+    monkeypatch.setattr(media, "read_clip", lambda path, **more: opened.append(path) or read(path, **more))
+    good = picture("PNG") + b"never seen before"
+    first = check_media(good, "image/png", LIMITS)
+    assert check_media(good, "image/png", LIMITS) == first
+    assert len(opened) == 1
+    for _ in range(2):
+        assert "another type" in refused(415, check_media, good, "image/jpeg", LIMITS)
+    for _ in range(2):
+        refused(422, check_media, good[:40], "image/png", LIMITS)
+    assert len(opened) == 5
