@@ -36,10 +36,11 @@ lint: $(DEV) ## check style and types
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-bench: $(DEV) ## measure against the bare parts
+bench: $(DEV) $(VLLM) ## measure against the bare parts
 	@$(RUN) benchmarks/perception.py
 	@$(RUN) benchmarks/analyze.py
 	@$(RUN) benchmarks/eval.py
+	@$(RUN) benchmarks/serving.py
 
 train-tiny: $(DEV) runs/tiny/renders.parquet ## train the small default model again, by the recipes in train/tiny
 	$(VENV)/bin/emollm train face train/tiny/face.yaml

@@ -1,6 +1,6 @@
 """Samples a second of a whole evaluation run against the engine's own bound, measured in the same run.
 
-    python benchmarks/eval.py [--samples 32] [--batch-size 16] [--model FOLDER] [--repeats 3] [--no-think] [--json]
+    python benchmarks/eval.py [--samples 64] [--batch-size 16] [--model FOLDER] [--repeats 3] [--no-think] [--json]
 
 The bound is ``generate_batch`` alone, on the same batches, prepared and encoded beforehand. What a run adds is
 reading, face finding, voice, the towers (all in the background), parsing, verification and writing. The samples are
@@ -52,7 +52,7 @@ def timed(call: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--model", type=Path, help="folder of a merged checkpoint; default: the embedded model")
     parser.add_argument("--repeats", type=int, default=3)
