@@ -58,9 +58,9 @@ class EmoLLMForVLLM(nn.Module, SupportsMultiModal, SupportsLoRA, SupportsPP):
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = ""):
         super().__init__()
         self.config = config = cast(EmoLLMConfig, vllm_config.model_config.hf_config)
-        with self._mark_tower_model(vllm_config, set(MARKS)):
+        with self._mark_tower_model(vllm_config, set(MARKS)):  # type: ignore[operator]
             self.media = MediaTowers(config)
-        with self._mark_language_model(vllm_config):
+        with self._mark_language_model(vllm_config):  # type: ignore[operator]
             text = config.text_config
             self.language_model: Any = init_vllm_registered_model(
                 vllm_config=vllm_config,
