@@ -20,7 +20,8 @@ from emollm.reasoning.parse import ParsedAnswer, StreamSplitter, parse_answer
 from emollm.reasoning.person import person_report
 from emollm.reasoning.prompts import DEFAULT_QUESTION, Message, assistant_message, clip_message, user_message
 from emollm.report import ClipSummary, EmotionReport, PersonReport
-from emollm.serve.engine import EncodedClip, Engine, Generation, Request, load_engine
+from emollm.serve.engine import EncodedClip, Engine, Generation, Request
+from emollm.serve.load import load_engine
 from emollm.voice.prosody import Prosody
 
 MAX_TURNS = 8  # of the past that a chat keeps in mind, beside its first

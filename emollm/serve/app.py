@@ -17,11 +17,11 @@ from emollm.api import EmoLLM
 from emollm.serve.emotions import Emotions
 from emollm.serve.guard.hosts import Hosts
 from emollm.serve.guard.text import special_tokens
-from emollm.serve.middleware_access import HEALTH, OPEN, ApiKeys, OpenRoutes
-from emollm.serve.middleware_errors import Errors, Refusal, error_response, explain_errors
-from emollm.serve.middleware_guard import Guard
-from emollm.serve.middleware_load import Admission, Body
-from emollm.serve.middleware_log import RequestLog
+from emollm.serve.middleware.access import HEALTH, OPEN, ApiKeys, OpenRoutes
+from emollm.serve.middleware.errors import Errors, Refusal, error_response, explain_errors
+from emollm.serve.middleware.guard import Guard
+from emollm.serve.middleware.load import Admission, Body
+from emollm.serve.middleware.log import RequestLog
 from emollm.serve.served_engine import ServedEngine
 from emollm.serve.settings import Settings
 

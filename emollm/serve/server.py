@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 from emollm.errors import BadArgumentError, EmoLLMError
 from emollm.serve.logs import log_configuration
-from emollm.serve.middleware_access import HEALTH, read_keys
+from emollm.serve.middleware.access import HEALTH, read_keys
 from emollm.serve.settings import Settings
 
 if TYPE_CHECKING:
     import uvicorn
     from vllm.engine.protocol import EngineClient
 
-    from emollm.serve.middleware_load import Admission
+    from emollm.serve.middleware.load import Admission
 
 log = logging.getLogger(__name__)
 Ready = Callable[[str], None]

@@ -26,7 +26,8 @@ from emollm.reasoning.parse import parse_answer
 from emollm.reasoning.prompts import assistant_message, clip_message, user_message
 from emollm.serve import media_part as media_part_module
 from emollm.serve import remote_engine as remote_module
-from emollm.serve.engine import NO_CLIP, Generation, Request, load_engine
+from emollm.serve.engine import NO_CLIP, Generation, Request
+from emollm.serve.load import load_engine
 from emollm.serve.media_part import media_part
 from emollm.serve.remote_engine import RemoteEngine
 from emollm.serve.transformers_engine import TransformersEngine

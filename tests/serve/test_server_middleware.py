@@ -14,10 +14,10 @@ from pydantic import BaseModel
 
 from emollm.errors import BadArgumentError
 from emollm.serve.logs import JsonLines
-from emollm.serve.middleware_access import OPEN, ApiKeys, OpenRoutes, read_keys
-from emollm.serve.middleware_errors import Errors, Refusal, explain_errors
-from emollm.serve.middleware_load import Admission, Body
-from emollm.serve.middleware_log import RequestLog
+from emollm.serve.middleware.access import OPEN, ApiKeys, OpenRoutes, read_keys
+from emollm.serve.middleware.errors import Errors, Refusal, explain_errors
+from emollm.serve.middleware.load import Admission, Body
+from emollm.serve.middleware.log import RequestLog
 
 CHAT = "/v1/chat/completions"
 

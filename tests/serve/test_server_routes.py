@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from emollm.errors import BadArgumentError
 from emollm.serve.app import wrap
-from emollm.serve.middleware_access import OPEN
+from emollm.serve.middleware.access import OPEN
 from emollm.serve.settings import Settings
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")

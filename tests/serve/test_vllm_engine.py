@@ -13,9 +13,10 @@ from tiny import SCRIPT, make_clip
 from emollm.emotions import EMOTIONS
 from emollm.errors import BadArgumentError
 from emollm.reasoning.prompts import assistant_message, clip_message, user_message
-from emollm.serve import engine as engine_module
+from emollm.serve import load as load_module
 from emollm.serve import transformers_engine, vllm_setup
-from emollm.serve.engine import NO_CLIP, Generation, Request, load_engine
+from emollm.serve.engine import NO_CLIP, Generation, Request
+from emollm.serve.load import load_engine
 from emollm.serve.transformers_engine import TransformersEngine
 from emollm.serve.vllm_setup import vllm_version
 
@@ -130,8 +131,8 @@ def test_without_vllm_one_sentence_says_how_to_get_it(tiny, monkeypatch):
     [(False, "0.31.0", "transformers"), (True, None, "transformers"), (True, "0.31.0", "vllm")],
 )
 def test_auto_takes_vllm_where_it_and_a_gpu_are(gpu, version, chosen, tiny, monkeypatch):
-    monkeypatch.setattr(engine_module, "vllm_version", lambda: version)
-    monkeypatch.setattr(engine_module.torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(load_module, "vllm_version", lambda: version)
+    monkeypatch.setattr(load_module.torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(transformers_engine, "TransformersEngine", lambda folder: "transformers")
     room = SimpleNamespace(VllmEngine=lambda folder: "vllm")
     monkeypatch.setitem(sys.modules, "emollm.serve.vllm_engine", room)

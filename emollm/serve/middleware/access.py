@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emollm.errors import BadArgumentError
-from emollm.serve.middleware_errors import Refusal
+from emollm.serve.middleware.errors import Refusal
 
 HEALTH = "/health"
 OPEN = {

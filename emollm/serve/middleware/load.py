@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emollm.serve.guard.body import capped
 from emollm.serve.guard.errors import Refused
-from emollm.serve.middleware_errors import Refusal, content_type, error_body, error_response
+from emollm.serve.middleware.errors import Refusal, content_type, error_body, error_response
 
 IN_PROGRESS = Gauge("emollm_requests_in_progress", "Requests taken on and not finished, waiting ones included.")
 _LETTING_GO_S = 2.0  # for work that is told to stop; then it is cancelled
