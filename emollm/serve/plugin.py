@@ -17,7 +17,9 @@ def register() -> None:
 
     from emollm.model.configuration_emollm import EmoLLMConfig  # known to AutoConfig from here on
     from emollm.serve import video_loader
+    from emollm.serve.vllm_setup import calm_llvmlite
 
+    calm_llvmlite()
     if ARCHITECTURE not in ModelRegistry.get_supported_archs():
         ModelRegistry.register_model(ARCHITECTURE, "emollm.serve.vllm_model:EmoLLMForVLLM")
     VIDEO_PROCESSOR_MAPPING_NAMES[EmoLLMConfig.model_type] = VIDEO_PROCESSOR

@@ -41,8 +41,19 @@ def prepare_vllm() -> None:
         raise BadArgumentError(f"EmoLLM runs on vLLM {SUPPORTED}x, but {version} is installed.")
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    calm_llvmlite()
     if version.endswith("+cpu"):
         _answer_version(version)
+
+
+def calm_llvmlite() -> None:
+    """Keep vLLM from falling over numba: it looks through all modules for objects with a dictionary, and llvmlite's
+    library seems to have every attribute that it is asked for, also that one."""
+    try:
+        from llvmlite.binding.ffi import lib
+    except ImportError:
+        return
+    lib._fntab.setdefault("__dict__", {})
 
 
 def _answer_version(version: str) -> None:

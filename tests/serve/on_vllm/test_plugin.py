@@ -146,3 +146,11 @@ def test_other_language_models_are_built_and_loaded_bit_by_bit(engine, kind, tie
     state = whole.model.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in model.media.state_dict().items())
     assert torch.equal(model.language_model.model.norm.weight, whole.model.language_model.norm.weight)
+
+
+def test_vllm_looks_through_numbas_library_without_harm():
+    import numba  # noqa: F401, loaded before an engine starts, as by the measuring of a voice
+    from vllm.triton_utils.dispatcher import _rebind_kernels
+
+    vllm_setup.prepare_vllm()
+    _rebind_kernels([])
