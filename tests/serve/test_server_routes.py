@@ -26,8 +26,10 @@ def vllm_app(tmp_path_factory) -> FastAPI:
         patch.setenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "1")
         patch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
         prepare_environment()
+        from vllm import envs
         from vllm.entrypoints.launchers.app import build_app
 
+        envs.disable_envs_cache()  # an engine that another test started in this process has frozen them
         arguments = vllm_arguments(Settings(engine={"enable_scale_out": True}), Path("model"))
         return build_app(arguments, ("generate",), None)
 
