@@ -24,6 +24,7 @@ from emollm.reading import Reading, choose_people
 from emollm.report import EmotionReport
 from emollm.serve.guard.errors import Refused
 from emollm.serve.guard.limits import Limits
+from emollm.serve.guard.media import check_upload
 
 EMOTIONS_ROUTE = "/v1/emotions"
 SCHEMA_ROUTE = "/v1/emotions/schema"
@@ -90,6 +91,7 @@ class Emotions:
 
     def _read(self, name: str, data: bytes, person: str) -> Reading:
         started = time.perf_counter()
+        check_upload(name, data, self.limits)
         with tempfile.TemporaryDirectory(prefix="emollm-") as folder:
             path = Path(folder) / "clip"
             path.write_bytes(data)

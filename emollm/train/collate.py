@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Example:
         return Placeholders(shown, len(self.sound), self.window_s, self.timed)
 
 
-class _Collator:
+class _Collator(ABC):
     """Collator for SFT: right-padded tokens, one clip a record, media arrays with the clips along dim 0."""
 
     def __init__(self, processor: EmoLLMProcessor):
@@ -53,8 +54,9 @@ class _Collator:
         self._header = processor.tokenizer.encode(_ASSISTANT, add_special_tokens=False)
         self._end = processor.tokenizer.convert_tokens_to_ids(_END)
 
+    @abstractmethod
     def example(self, row: dict[str, str]) -> Example:
-        raise NotImplementedError
+        """The dialogue and media of one row."""
 
     def __call__(self, rows: list[dict[str, str]]) -> dict[str, Tensor]:
         examples = [self.example(row) for row in rows]

@@ -194,13 +194,16 @@ def test_wrong_fields_are_named(http, clips, fields, status, said):
     assert said in _error(response)["message"]
 
 
-def test_what_is_no_clip_is_refused_without_a_path(http, tmp_path):
+def test_what_is_no_clip_is_refused_without_a_path(http, clips, tmp_path):
     for content in (b"", b"no clip at all", b"\x89PNG\r\n\x1a\n" + bytes(100)):
         broken = tmp_path / "broken.mp4"
         broken.write_bytes(content)
         response = _upload(http, broken)
         assert response.status_code == 422
         assert "/" not in _error(response)["message"]
+    lying = http.post("/v1/emotions", files={"file": ("clip.mp4", clips["image"].read_bytes())})
+    assert lying.status_code == 415
+    assert "another type" in _error(lying)["message"]
     missing = http.post("/v1/emotions", data={"question": "Why?"})
     assert missing.status_code == 400
     assert "no file" in _error(missing)["message"]
