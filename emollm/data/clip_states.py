@@ -38,7 +38,7 @@ class ClipStates:
 
     Attributes:
         face: ``(W, D)`` float32 states per window, NaN rows without a face, no rows where no face is at all.
-        sound: ``(V, 2 * A)`` float32 states per window of sound, no rows without a voice.
+        sound: ``(V, audio_state_size)`` float32 states per window of sound, no rows without a voice.
         prosody: ``(8,)`` float32, standardised.
         voice_readings: ``(R,)`` emotion probabilities, valence, arousal; empty without a voice.
         face_readings: number of last columns of ``face`` that are readings: AUs / 5, expressions, valence, arousal.
@@ -170,7 +170,7 @@ class ClipEncoder:
         config = model.config
         media = {key: value.to(model.device) for key, value in processor.pack([inputs]).items()}
         face = np.zeros((0, config.face_config.feature_size), np.float32)
-        sound, prosody = np.zeros((0, 2 * config.audio_config.d_model), np.float32), np.zeros(8, np.float32)
+        sound, prosody = np.zeros((0, config.audio_state_size), np.float32), np.zeros(8, np.float32)
         readings = np.zeros(0, np.float32)
         if "face_pixels" in media:
             faces = model.get_face_features(media["face_pixels"], media["face_blendshapes"], media["face_window"])

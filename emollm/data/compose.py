@@ -17,6 +17,7 @@ import numpy as np
 
 from emollm.data.explain import question_for, reply_to, thought
 from emollm.data.facts import Facts, Phase, named_units
+from emollm.data.pairing import Pairing
 from emollm.data.questions import PLAIN
 from emollm.data.voices import Voices
 from emollm.emotions import EMOTIONS, EXPRESSIONS
@@ -46,6 +47,12 @@ class FaceStates:
 
     def pick(self, emotion: str, random: np.random.Generator) -> int:
         return int(random.choice(self._by_label[emotion]))
+
+    def clear(self, emotion: str, probability: float) -> np.ndarray:
+        """Rows labelled ``emotion`` in which the tower itself reads it with at least this probability."""
+        rows = self._by_label[emotion]
+        read = self.states[rows, -READINGS + len(AU_CODES) + EXPRESSIONS.index(emotion)]
+        return rows[read >= probability]
 
     def units(self, rows: list[int]) -> np.ndarray:
         """Mean measured AU intensities ``(17,)`` of some rows."""
@@ -84,6 +91,9 @@ def compose(
     think_share: float = 0.5,
     drift_share: float = 0.0,
     follow_up_share: float = 0.0,
+    agree_share: float = 0.0,
+    conflict_share: float = 0.0,
+    clear: float = 0.0,
 ) -> Iterator[Composed]:
     """Make ``count`` records.
 
@@ -93,6 +103,11 @@ def compose(
         think_share: share of records that think before they answer.
         drift_share: share of video phases that drift from one face to another of the same emotion.
         follow_up_share: share of records whose question comes after another question and its answer.
+        agree_share, conflict_share, clear: see :class:`emollm.data.pairing.Pairing`; where both shares are 0, faces
+            and voices meet by chance alone.
+
+    Raises:
+        BadArgumentError: there is nothing to make pairs of.
     """
     random = np.random.default_rng(seed)
     voice_rows = np.flatnonzero(voices.split == split)
@@ -100,6 +115,10 @@ def compose(
     tasks, weights = list(mix), np.array(list(mix.values()), float)
     # Between natural frequency (fair to accuracy) and uniform (fair to rare emotions): square roots.
     natural = np.sqrt([(faces.label == e).sum() for e in EXPRESSIONS])
+    spoken = {e: rows for e, rows in by_emotion.items() if len(rows)}
+    pairing = None
+    if agree_share or conflict_share:
+        pairing = Pairing(agree_share, conflict_share, {e: faces.clear(e, clear) for e in faces.labels}, spoken)
     for _ in range(count):
         task = str(random.choice(tasks, p=weights / weights.sum()))
         think = random.random() < think_share
@@ -108,7 +127,8 @@ def compose(
             think,
             faces,
             voices,
-            by_emotion,
+            spoken,
+            pairing,
             natural / natural.sum(),
             split,
             random,
@@ -122,20 +142,25 @@ def _compose_one(
     think: bool,
     faces: FaceStates,
     voices: Voices,
-    by_emotion: dict[str, np.ndarray],
+    spoken: dict[str, np.ndarray],
+    pairing: Pairing | None,
     frequency: np.ndarray,
     split: str,
     random: np.random.Generator,
     drift_share: float,
     follow_up_share: float,
 ) -> Composed:
-    spoken = {e: rows for e, rows in by_emotion.items() if len(rows)}
     kind = str(random.choice(["image", "video", "speech", "sound"], p=[0.36, 0.24, 0.2, 0.2]))
     kind = {"voice": "speech" if kind == "image" else kind, "change": "video"}.get(task, kind)
     emotions = [str(e) for e in random.choice(EXPRESSIONS, size=3, p=frequency)]
+    pair = pairing.draw(random) if pairing else None
+    if pair:
+        kind, emotions = "speech", [pair.face_emotion]
     voice, voice_emotion, windows = None, None, 1
     if kind in ("speech", "sound"):
-        if kind == "sound":
+        if pair:
+            voice_emotion = pair.voice_emotion
+        elif kind == "sound":
             voice_emotion = str(random.choice(list(spoken)))
         else:
             agree = emotions[0] in spoken and random.random() < 0.85
@@ -153,7 +178,7 @@ def _compose_one(
         for emotion, (first, last) in zip(emotions, cuts):
             if phases and phases[-1].emotion == emotion:
                 emotion = str(random.choice([e for e in EXPRESSIONS if e != emotion and e in faces.labels]))
-            row = end = faces.pick(emotion, random)
+            row = end = pair.face if pair else faces.pick(emotion, random)
             if kind == "video" and drift_share and random.random() < drift_share:
                 end = faces.pick(emotion, random)
             parts.append([row, end, first, last])

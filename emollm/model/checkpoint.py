@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
@@ -33,6 +35,7 @@ from emollm.weights import PARTS, cached_folder, fetch
 SHIPPED = Path(__file__).parent.parent / "checkpoints" / "tiny"
 CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 _TRAINED = ("voice_head", "face_adapter", "audio_adapter", "prosody_adapter")
+_TURN, _END = "<|im_start|>", "<|im_end|>"  # marks of the chat template
 _NEW_TOKENS = {
     FACE_TOKEN: " face picture", AUDIO_TOKEN: " voice sound", THINK_TOKENS[0]: " ponder inside",
     THINK_TOKENS[1]: " hence outside", ANSWER_TOKENS[0]: " verdict aloud", ANSWER_TOKENS[1]: " finished quiet",
@@ -49,25 +52,52 @@ def prepare_tokenizer(tokenizer: Any) -> None:
     placeholders = {"additional_special_tokens": [FACE_TOKEN, AUDIO_TOKEN]}
     tokenizer.add_special_tokens(placeholders, replace_extra_special_tokens=False)
     tokenizer.add_tokens([*THINK_TOKENS, *ANSWER_TOKENS])
+    if _END not in tokenizer.get_vocab():  # a model whose chats have other marks
+        tokenizer.add_special_tokens({"additional_special_tokens": [_TURN, _END]}, replace_extra_special_tokens=False)
+    tokenizer.eos_token = _END
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = _END
     tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
 
 
+def voice_note(voice_size: int, voice_layers: Sequence[int], audio_context_s: float | None) -> dict[str, str]:
+    """What :class:`EmoLLMConfig` must know of a voice head, as metadata of the safetensors file that holds it."""
+    settings = {"voice_size": voice_size, "voice_layers": list(voice_layers), "audio_context_s": audio_context_s}
+    return {"voice": json.dumps(settings)}
+
+
+def voice_settings(file: Path) -> dict[str, Any]:
+    """Settings of :class:`EmoLLMConfig` for the voice head in a file; none where a file of before has no note."""
+    with safe_open(file, framework="pt") as opened:
+        return json.loads((opened.metadata() or {}).get("voice", "{}"))
+
+
 def assemble(
-    llm: Path, audio_encoder: Path, face_tower: Path | None = None, voice_head: Path | None = None, **settings: Any
+    llm: Path | str,
+    audio_encoder: Path | str,
+    face_tower: Path | None = None,
+    voice_head: Path | None = None,
+    **settings: Any,
 ) -> tuple[EmoLLMForConditionalGeneration, EmoLLMProcessor]:
     """Put a model together from a language model, a speech encoder and (if given) a trained face tower and voice head.
 
     The adapters start with reading embeddings made of the language model's own words; the rest of them is random.
 
     Args:
-        settings: further keys of :class:`EmoLLMConfig`, such as the ``voice_layers`` of the voice head.
+        llm: folder or hub id of a causal language model with its tokenizer.
+        voice_head: its file also says which layers of the speech encoder it hears (:func:`voice_note`).
+        settings: further keys of :class:`EmoLLMConfig`; they go before those of the voice head's file.
     """
     tokenizer: Any = AutoTokenizer.from_pretrained(llm)
-    old_size = len(tokenizer)
+    old_size, marks = len(tokenizer), (tokenizer.bos_token_id, tokenizer.eos_token_id)
     prepare_tokenizer(tokenizer)
     causal = AutoModelForCausalLM.from_pretrained(llm, dtype=torch.float32)
     causal.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    _name_new_tokens(_embeddings(causal), tokenizer, old_size)
+    _name_new_tokens(_embeddings(causal), tokenizer, old_size, marks)
+    if causal.get_output_embeddings().weight is not _embeddings(causal):
+        _name_new_tokens(causal.get_output_embeddings().weight, tokenizer, old_size, marks)
+    if voice_head is not None:
+        settings = voice_settings(voice_head) | settings
     speech = WhisperEncoder.from_pretrained(audio_encoder)
     face = FaceEncoder.from_pretrained(face_tower) if face_tower else None
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in (FACE_TOKEN, AUDIO_TOKEN, ANSWER_TOKENS[0])}
@@ -110,17 +140,25 @@ def _embeddings(model: PreTrainedModel) -> Tensor:
 
 
 @torch.no_grad()
-def _name_new_tokens(embeddings: Tensor, tokenizer: Any, old_size: int) -> None:
+def _name_new_tokens(embeddings: Tensor, tokenizer: Any, old_size: int, marks: tuple[int | None, int]) -> None:
     """Start each new token between two words that share nothing, at the length of a typical embedding.
 
     The rows serve as output embeddings too and are not trained. Were a row only the mean of its words, shorter than
-    they are, the model could never prefer the new token to them; at full length it can.
+    they are, the model could never prefer the new token to them; at full length it can. A token that the model knew
+    before (Qwen3 thinks between the same tags) stays as it is, and new marks of turns become the model's own
+    ``marks``: its first token (the last where it has none) and its last.
     """
     typical = embeddings[:old_size].norm(dim=-1).median()
     for token, words in _NEW_TOKENS.items():
-        pieces = tokenizer.encode(words, add_special_tokens=False)
-        mean = embeddings[pieces].mean(0)
-        embeddings[tokenizer.convert_tokens_to_ids(token)] = mean / mean.norm() * typical
+        row = tokenizer.convert_tokens_to_ids(token)
+        if row >= old_size:
+            mean = embeddings[tokenizer.encode(words, add_special_tokens=False)].mean(0)
+            embeddings[row] = mean / mean.norm() * typical
+    first, last = marks
+    for token, known in ((_TURN, last if first is None else first), (_END, last)):
+        row = tokenizer.convert_tokens_to_ids(token)
+        if row >= old_size:
+            embeddings[row] = embeddings[known]
 
 
 @torch.no_grad()
@@ -161,7 +199,9 @@ def ship(run: Path, face_tower: Path, target: Path = SHIPPED) -> None:
     target.mkdir(parents=True, exist_ok=True)
     tower = FaceEncoder.from_pretrained(face_tower).half()
     tower.save_pretrained(target / "face_tower")
-    save_file(_half(load_file(run / "adapters.safetensors")), target / "adapters.safetensors")
+    with safe_open(run / "adapters.safetensors", framework="pt") as opened:
+        note = opened.metadata()
+    save_file(_half(load_file(run / "adapters.safetensors")), target / "adapters.safetensors", metadata=note)
     lora = target / "lora"
     lora.mkdir(exist_ok=True)
     shutil.copy(run / "lora" / "adapter_config.json", lora)
@@ -176,7 +216,8 @@ def merged(parts: Path, llm: Path, audio_encoder: Path) -> tuple[EmoLLMForCondit
     """The model with the trained parts of a folder in place: face_tower/, adapters.safetensors, lora/ (merged)."""
     from peft import PeftModel
 
-    model, processor = assemble(llm, audio_encoder, face_tower=parts / "face_tower")
+    settings = voice_settings(parts / "adapters.safetensors")
+    model, processor = assemble(llm, audio_encoder, face_tower=parts / "face_tower", **settings)
     adapters = {key: value.float() for key, value in load_file(parts / "adapters.safetensors").items()}
     unexpected = model.model.load_state_dict(adapters, strict=False).unexpected_keys
     if unexpected:

@@ -8,29 +8,38 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from pydantic import BaseModel, ConfigDict, model_validator
+from peft import LoraConfig, PeftModel, get_peft_model
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors.torch import load_file, save_file
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from emollm.data.compose import Composed, FaceStates, compose, read_records, write_records
 from emollm.data.faces import Faces
 from emollm.data.voices import Voices
 from emollm.emotions import EXPRESSIONS
-from emollm.model.checkpoint import assemble, trained_parts
+from emollm.errors import BadArgumentError
+from emollm.model.checkpoint import assemble
 from emollm.model.face_encoder import FaceEncoder
-from emollm.model.processing_emollm import EmoLLMProcessor
+from emollm.model.modeling_emollm import EmoLLMForConditionalGeneration
+from emollm.model.processing_emollm import THINK_TOKENS
 from emollm.train.collate import ComposedCollator
 from emollm.train.face import FaceCollator
 from emollm.train.material import Material, in_batches
 from emollm.train.own import check_same, own_material, save_model
-from emollm.train.recipe import last_checkpoint, load_recipe
+from emollm.train.recipe import load_recipe
+from emollm.train.trainer import (
+    SaveParts,
+    WeightedTrainer,
+    last_complete,
+    load_adapters,
+    load_parts,
+    save_parts,
+    tensorboard,
+)
 from emollm.weights import fetch
 
 LORA_TARGETS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
@@ -46,6 +55,9 @@ class SFTStage(BaseModel):
     mix: dict[str, float]
     drift_share: float = 0.0
     follow_up_share: float = 0.0
+    agree_share: float = 0.0
+    conflict_share: float = 0.0
+    clear: float = 0.0
 
 
 class SFTRecipe(BaseModel):
@@ -54,7 +66,9 @@ class SFTRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     output: Path
-    # on clips composed of encoded faces and voices
+    # on clips composed of encoded faces and voices; folders or hub ids (None: of the embedded default)
+    llm: str | None = None
+    audio_encoder: str | None = None
     face_tower: Path | None = None
     faces: list[Path] = []
     voice_head: Path | None = None
@@ -66,8 +80,14 @@ class SFTRecipe(BaseModel):
     epochs: int = 1
     start_from: Path | None = None
     batch_size: int = 16
+    gradient_accumulation: int = 1
+    gradient_checkpointing: bool = False
     learning_rate: float = 5e-4
     lora_rank: int = 16
+    think_weight: float = Field(1.0, ge=0)
+    answer_weight: float = Field(1.0, gt=0)
+    log_steps: int = 10
+    save_steps: int = 50
     seed: int = 0
     max_steps: int = -1
 
@@ -76,18 +96,25 @@ class SFTRecipe(BaseModel):
         parts = (self.face_tower, self.voice_head, self.voices, self.faces or None, self.stages or None)
         if self.records is None and None in parts:
             raise ValueError("name either records, or all of face_tower, faces, voice_head, voices and stages")
-        if self.records is not None and any(part is not None for part in parts):
-            raise ValueError("records stand alone: leave face_tower, faces, voice_head, voices and stages out")
+        if self.records is not None and any(part is not None for part in (*parts, self.llm, self.audio_encoder)):
+            raise ValueError("records stand alone: name a model, and leave out the parts, faces, voices and stages")
         return self
 
 
 def composed_material(recipe: SFTRecipe) -> Material:
-    """Records composed of encoded faces and voices, on the model assembled from its parts."""
+    """Records composed of encoded faces and voices, on the model assembled from its parts.
+
+    Raises:
+        BadArgumentError: the voices were encoded for another voice head.
+    """
     assert recipe.face_tower is not None
     assert recipe.voice_head is not None
     assert recipe.voices is not None
-    model, processor = assemble(fetch("llm"), fetch("audio_encoder"), recipe.face_tower, recipe.voice_head)
+    llm, audio_encoder = recipe.llm or fetch("llm"), recipe.audio_encoder or fetch("audio_encoder")
+    model, processor = assemble(llm, audio_encoder, recipe.face_tower, recipe.voice_head)
     voices = Voices.load(recipe.voices)
+    if voices.states.shape[-1] != model.config.audio_state_size:
+        raise BadArgumentError(f"The voices in {recipe.voices} were encoded for another voice head; encode them anew.")
     faces = face_states(recipe, valid=False)
     records = build_records(recipe, faces, voices)
     rows = [records[row].to_json() for row in by_length(records, recipe.batch_size, recipe.seed)]
@@ -144,6 +171,9 @@ def build_records(recipe: SFTRecipe, faces: FaceStates, voices: Voices) -> list[
                 stage.think_share,
                 stage.drift_share,
                 stage.follow_up_share,
+                stage.agree_share,
+                stage.conflict_share,
+                stage.clear,
             )
         )
         write_records(path, stages)
@@ -159,50 +189,26 @@ def by_length(records: list[Composed], batch_size: int, seed: int) -> list[int]:
     )
 
 
-class _Trainer(SFTTrainer):
-    """SFTTrainer that keeps the recipe's order and saves adapters and LoRA in our own files."""
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler:
-        return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
-
-
-class _SaveParts(TrainerCallback):
-    """Beside each PEFT checkpoint, the adapters, which are trained in full and belong to no PEFT file."""
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        save_file(_contiguous(trained_parts(kwargs["model"].get_base_model())), folder / "adapters.safetensors")  # type: ignore[attr-defined]
-
-
-def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-
-
-def train_sft(recipe: SFTRecipe) -> dict[str, float]:
-    """Tune by the recipe; writes ``adapters.safetensors`` and ``lora/`` into the output folder, and with ``records``
-    the whole tuned model into ``model/``.
-
-    Returns:
-        The trainer's summary (loss, runtime, samples per second), with ``records`` that have a split ``valid`` also
-        the loss there.
-    """
-    torch.manual_seed(recipe.seed)
-    material = composed_material(recipe) if recipe.records is None else _own(recipe)
-    model, processor = material.model, material.processor
-    model.model.language_model.to(
-        torch.bfloat16
-    )  # frozen but for LoRA, which stays in float32; cast once, not each step
+def with_lora(model: EmoLLMForConditionalGeneration, rank: int) -> PeftModel:
+    """The model with LoRA on its language model, adapters to be trained in full, and everything else frozen."""
+    # Frozen but for LoRA, which stays in float32; cast once, not each step.
+    model.model.language_model.to(torch.bfloat16)
+    model.lm_head.to(torch.bfloat16)
     model.tie_weights()
-    lora = LoraConfig(r=recipe.lora_rank, lora_alpha=2 * recipe.lora_rank, target_modules=LORA_TARGETS)
-    peft_model = get_peft_model(model, lora)
+    peft_model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS))
     for name, parameter in model.model.named_parameters():
         if name.split(".")[0] in ("face_adapter", "audio_adapter", "prosody_adapter"):
             parameter.requires_grad_(True)
-    if recipe.start_from is not None:
-        load_parts(peft_model, model, recipe.start_from)
+    return peft_model
+
+
+def make_trainer(recipe: SFTRecipe, material: Material, peft_model: PeftModel, last: Path | None) -> WeightedTrainer:
+    """The trainer of a recipe; ``last`` is the checkpoint that it is to go on from."""
     arguments = SFTConfig(
         output_dir=str(recipe.output / "checkpoints"),
         per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation,
+        gradient_checkpointing=recipe.gradient_checkpointing,
         num_train_epochs=1,
         max_steps=recipe.max_steps,
         learning_rate=recipe.learning_rate,
@@ -212,54 +218,57 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
         max_grad_norm=1.0,
         bf16=True,
         use_cpu=not torch.cuda.is_available(),
-        logging_steps=10,
-        save_steps=50,
+        logging_steps=recipe.log_steps,
+        save_steps=recipe.save_steps,
         save_total_limit=2,
         report_to=[],
         seed=recipe.seed,
         max_length=None,
-        gradient_checkpointing=False,
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    trainer = _Trainer(
+    return WeightedTrainer(
+        think_end=material.processor.tokenizer.convert_tokens_to_ids(THINK_TOKENS[1]),
+        think_weight=recipe.think_weight,
+        answer_weight=recipe.answer_weight,
         model=peft_model,
         args=arguments,
         train_dataset=Dataset.from_dict({"record": material.rows}),
         eval_dataset=Dataset.from_dict({"record": material.valid}) if material.valid else None,
         data_collator=material.collate,
-        processing_class=processor.tokenizer,
-        callbacks=[_SaveParts()],
+        processing_class=material.processor.tokenizer,
+        callbacks=[SaveParts(), *tensorboard(recipe.output / "tensorboard", last)],
     )
-    last = last_checkpoint(recipe.output / "checkpoints")
+
+
+def train_sft(recipe: SFTRecipe) -> dict[str, float]:
+    """Tune by the recipe; writes ``adapters.safetensors``, ``lora/`` and ``tensorboard/`` (where TensorBoard is
+    installed) into the output folder, and with ``records`` the whole tuned model into ``model/``.
+
+    A run that was stopped, or killed, goes on from its last whole checkpoint and ends as an unbroken one would.
+
+    Returns:
+        The trainer's summary (loss, runtime, samples per second), with ``records`` that have a split ``valid`` also
+        the loss there.
+    """
+    torch.manual_seed(recipe.seed)
+    material = composed_material(recipe) if recipe.records is None else _own(recipe)
+    model = material.model
+    peft_model = with_lora(model, recipe.lora_rank)
+    if recipe.start_from is not None:
+        load_parts(peft_model, model, recipe.start_from)
+    last = last_complete(recipe.output / "checkpoints")
+    trainer = make_trainer(recipe, material, peft_model, last)
     if last is not None:
-        model.model.load_state_dict(load_file(Path(last) / "adapters.safetensors"), strict=False)
-    summary = trainer.train(resume_from_checkpoint=last).metrics
+        load_adapters(model, last)
+    summary = trainer.train(resume_from_checkpoint=None if last is None else str(last)).metrics
     if material.valid:
         summary |= trainer.evaluate()
-    save_parts(peft_model, model, processor, recipe.output)
+    save_parts(peft_model, model, material.processor, recipe.output)
     if recipe.records is not None:
         save_model(recipe.model, recipe.output, recipe.output / "model")
     (recipe.output / "log.json").write_text(json.dumps(trainer.state.log_history))
     return summary
-
-
-def load_parts(peft_model: Any, model: Any, folder: Path) -> None:
-    """Go on from what :func:`save_parts` wrote."""
-    model.model.load_state_dict(load_file(folder / "adapters.safetensors"), strict=False)
-    set_peft_model_state_dict(peft_model, load_file(folder / "lora" / "adapter_model.safetensors"))
-
-
-def save_parts(peft_model: object, model: object, processor: EmoLLMProcessor, output: Path) -> None:
-    """``adapters.safetensors`` and ``lora/`` as :func:`emollm.model.checkpoint.merged` reads them."""
-    save_file(_contiguous(trained_parts(model)), output / "adapters.safetensors")  # type: ignore[arg-type]
-    lora = output / "lora"
-    lora.mkdir(exist_ok=True)
-    save_file(
-        _contiguous(get_peft_model_state_dict(peft_model, save_embedding_layers=False)),
-        lora / "adapter_model.safetensors",
-    )
-    peft_model.peft_config["default"].save_pretrained(lora)  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

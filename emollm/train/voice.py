@@ -24,6 +24,7 @@ from emollm.data.alter import CONDITIONS
 from emollm.data.voices import RECORDED, Ear, Voices, prepare_emodb
 from emollm.emotions import EMOTIONS, VALENCE_AROUSAL
 from emollm.model.audio_encoder import LayersVoiceHead, VoiceHead, voice_head
+from emollm.model.checkpoint import voice_note
 from emollm.train.recipe import load_recipe
 from emollm.weights import fetch
 
@@ -95,7 +96,8 @@ def train_voice(recipe: VoiceRecipe) -> dict[str, float]:
         rows = np.flatnonzero((voices.split == split) & (voices.take == RECORDED))
         for key, value in _scores(heard.label[rows].numpy(), probabilities(head, heard, rows).argmax(-1)).items():
             scores[f"{split}_{key}"] = value
-    save_file(head.state_dict(), recipe.output / "voice_head.safetensors")
+    note = voice_note(recipe.hidden_size, recipe.voice_layers, recipe.audio_context_s)
+    save_file(head.state_dict(), recipe.output / "voice_head.safetensors", metadata=note)
     (recipe.output / "scores.json").write_text(json.dumps(scores, indent=1))
     return scores
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from media.conftest import write_clip
 from safetensors.torch import load_file, save_file
-from tiny import make_speech, make_tiny
+from tiny import AUDIO_SIZE, make_clip, make_parts, make_speech, make_tiny
 
 from emollm.api import clip_inputs
 from emollm.data import clip_states
@@ -15,6 +15,7 @@ from emollm.data.clip_states import ClipEncoder, ClipStates, towers_digest
 from emollm.data.schema import Record
 from emollm.errors import ClipError, WeightsError
 from emollm.media.clip import read_clip
+from emollm.model.checkpoint import assemble
 from emollm.perceive import perceive
 from emollm.serve.transformers_engine import TransformersEngine
 
@@ -98,3 +99,14 @@ def test_models_with_the_same_towers_share_states(model, tmp_path):
     assert digest(**{tower: weights[tower] + 1}) != towers_digest(model)
     with pytest.raises(WeightsError):
         towers_digest(tmp_path)
+
+
+def test_states_of_a_clip_without_a_voice_are_as_wide(tmp_path):
+    """Also where the voice head hears more than the last layer: batches join both."""
+    parts = make_parts(tmp_path / "parts")
+    model, processor = assemble(parts.llm, parts.audio_encoder, parts.face_tower, voice_layers=[0])
+    model.save_pretrained(tmp_path / "layered")
+    processor.save_pretrained(tmp_path / "layered")
+    encoder = ClipEncoder(tmp_path / "layered", tmp_path / "cache")
+    heard, silent = (encoder._states(make_clip(2.0, voice=voice)).sound for voice in (True, False))
+    assert (heard.shape, silent.shape) == ((4, 4 * AUDIO_SIZE), (0, 4 * AUDIO_SIZE))

@@ -40,6 +40,18 @@ def test_the_same_seed_gives_the_same_records(composed):
     assert records(seed=1, drift_share=0.5, follow_up_share=0.3) != composed
 
 
+def test_recipes_of_before_draw_what_they_drew():
+    """Written down before pairs of face and voice could be asked for."""
+    mix = {"emotion": 1.0, "voice": 1.0, "change": 1.0}
+    drawn = records(mix=mix, drift_share=0.5, follow_up_share=0.3)[-4:]
+    assert [(one.faces, one.voice, one.windows, one.think, one.timed) for one in drawn] == [
+        ([], 18, 4, False, True),
+        ([[47, 15, 0, 13], [4, 12, 14, 21]], None, 22, True, True),
+        ([[17, 17, 0, 0]], None, 1, True, False),
+        ([[39, 39, 0, 3], [5, 5, 4, 19], [0, 40, 20, 35]], None, 36, True, True),
+    ]
+
+
 def test_records_survive_their_file(composed, tmp_path):
     assert write_records(tmp_path / "new" / "train.jsonl", iter(composed)) == len(composed)
     assert read_records(tmp_path / "new" / "train.jsonl") == composed

@@ -1,14 +1,20 @@
+import shutil
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
+from tiny import AUDIO_SIZE, make_llm
 from torch.testing import assert_close
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from emollm.errors import WeightsError
 from emollm.facs import AU_NAMES
 from emollm.model import checkpoint
-from emollm.model.checkpoint import assemble, default_model, merged, ship, trained_parts
+from emollm.model.audio_encoder import LayersVoiceHead, VoiceHead
+from emollm.model.checkpoint import assemble, default_model, merged, ship, trained_parts, voice_note, voice_settings
 from emollm.model.modeling_emollm import EmoLLMForConditionalGeneration
+from emollm.train.trainer import save_parts
 
 
 @pytest.fixture
@@ -126,3 +132,96 @@ def test_the_default_is_merged_once(run, parts, monkeypatch, tmp_path):
     adapters = load_file(tmp_path / "shipped" / "adapters.safetensors")
     save_file({key: value + 1 for key, value in adapters.items()}, tmp_path / "shipped" / "adapters.safetensors")
     assert default_model(progress=False) != folder  # other trained parts are another default
+
+
+@pytest.fixture
+def head(tmp_path):
+    """File of a voice head that hears two layers, with its note."""
+    torch.manual_seed(3)
+    file = tmp_path / "voice_head.safetensors"
+    save_file(LayersVoiceHead(AUDIO_SIZE, 24, 2).state_dict(), file, metadata=voice_note(24, [0, 1], 5.0))
+    return file
+
+
+def test_a_voice_head_says_what_it_needs(head, parts):
+    model, _ = assemble(parts / "llm", parts / "audio_encoder", parts / "face_tower", head)
+    config = model.config
+    assert (config.voice_size, config.voice_layers, config.audio_context_s) == (24, [0, 1], 5.0)
+    for key, value in load_file(head).items():
+        assert torch.equal(model.model.voice_head.state_dict()[key], value), key
+    settings = {"audio_context_s": 10.0}
+    model, _ = assemble(parts / "llm", parts / "audio_encoder", parts / "face_tower", head, **settings)
+    assert model.config.audio_context_s == 10.0  # what is asked for goes first
+
+
+def test_what_a_voice_head_needs_is_shipped_with_it(head, parts, tmp_path):
+    model, _ = assemble(parts / "llm", parts / "audio_encoder", parts / "face_tower", head)
+    run = tmp_path / "layered"
+    (run / "lora").mkdir(parents=True)
+    tuned = get_peft_model(model, LoraConfig(r=2, target_modules=r".*language_model\..*\.q_proj"))
+    save_parts(tuned, model, None, run)
+    ship(run, parts / "face_tower", tmp_path / "shipped")
+    shipped, _ = merged(tmp_path / "shipped", parts / "llm", parts / "audio_encoder")
+    assert isinstance(shipped.model.voice_head, LayersVoiceHead)
+    assert shipped.config.audio_context_s == 5.0
+    sound = {
+        "input_features": torch.randn(1, 1, 80, 3000),
+        "audio_seconds": torch.tensor([2.0]),
+        "audio_window_s": torch.tensor([0.5]),
+        "audio_prosody": torch.zeros(1, 8),
+    }
+    with torch.no_grad():
+        readings = [one.get_audio_features(**sound).readings for one in (model.float().eval(), shipped)]
+    assert_close(*readings, rtol=1e-2, atol=1e-2)  # half precision on the way
+
+
+def test_parts_of_before_load_as_they_did(run, parts, assembled, tmp_path):
+    """Their files hold no note."""
+    ship(run, parts / "face_tower", tmp_path / "shipped")
+    assert voice_settings(tmp_path / "shipped" / "adapters.safetensors") == {}
+    assert voice_settings(parts / "voice_head.safetensors") == {}
+    model, _ = merged(tmp_path / "shipped", parts / "llm", parts / "audio_encoder")
+    assert type(model.model.voice_head) is VoiceHead
+    before, now = assembled[0].config, model.config
+    for key in ("voice_size", "voice_layers", "audio_context_s", "vocab_size", "answer_token_id", "eos_token_id"):
+        assert getattr(now, key, None) == getattr(before, key, None), key
+    assert (now.voice_size, now.voice_layers, now.audio_context_s) == (128, [], None)
+
+
+def other_marks(llm, folder):
+    """The language model with a tokenizer whose chats have other marks, as Llama's, and no token to pad with."""
+    shutil.copytree(llm, folder)
+    for file in folder.glob("*token*.json"):
+        text = file.read_text().replace("<|im_start|>", "<|begin_of_text|>").replace("<|im_end|>", "<|eot_id|>")
+        file.write_text(text.replace('"pad_token"', '"former_pad_token"'))
+    return folder
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_new_marks_of_turns_start_as_the_models_own(tied, parts, tmp_path):
+    llm = other_marks(make_llm(tmp_path / "llm", tie_word_embeddings=tied), tmp_path / "other")
+    before = AutoTokenizer.from_pretrained(llm)
+    assert before.eos_token == "<|eot_id|>"
+    assert before.pad_token is None
+    model, processor = assemble(llm, parts / "audio_encoder")
+    tokenizer = processor.tokenizer
+    assert tokenizer.eos_token == tokenizer.pad_token == "<|im_end|>"
+    assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>") >= len(before)
+    for matrix in (model.get_input_embeddings().weight, model.lm_head.weight):
+        for new, own in (("<|im_start|>", "<|begin_of_text|>"), ("<|im_end|>", "<|eot_id|>")):
+            assert torch.equal(*(matrix[tokenizer.convert_tokens_to_ids(token)] for token in (new, own)))
+        row = matrix[tokenizer.convert_tokens_to_ids("<answer>")]
+        assert_close(row.norm(), matrix[: len(before)].norm(dim=-1).median())
+
+
+def test_a_tag_that_the_model_knew_stays_as_it_was(parts, tmp_path):
+    llm = make_llm(tmp_path / "llm")
+    tokenizer = AutoTokenizer.from_pretrained(llm)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.save_pretrained(llm)
+    bare = LlamaForCausalLM.from_pretrained(llm)
+    bare.resize_token_embeddings(len(tokenizer))
+    bare.save_pretrained(llm)
+    model, processor = assemble(llm, parts / "audio_encoder")
+    row = processor.tokenizer.convert_tokens_to_ids("<think>")
+    assert torch.equal(model.get_input_embeddings().weight[row], bare.get_input_embeddings().weight[row])

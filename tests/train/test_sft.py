@@ -3,15 +3,16 @@ import json
 import pytest
 import torch
 from fakes import make_faces
-from safetensors.torch import load_file
-from tiny import make_clip
+from safetensors.torch import load_file, save_file
+from tiny import AUDIO_SIZE, make_clip
 from torch.testing import assert_close
 
 from emollm.data.voices import Voices
-from emollm.model.checkpoint import assemble, merged, ship
+from emollm.errors import BadArgumentError
+from emollm.model.audio_encoder import LayersVoiceHead
+from emollm.model.checkpoint import assemble, merged, ship, voice_note
 from emollm.reasoning.prompts import clip_message
 from emollm.train import sft
-from emollm.train.collate import ComposedCollator
 from emollm.train.face import FaceCollator
 from emollm.train.sft import SFTRecipe, build_records, by_length, encode_faces, face_states, train_sft
 
@@ -38,7 +39,7 @@ def recipe(tmp_path, data, parts, monkeypatch):
     )
 
 
-class _Gradients(sft._SaveParts):
+class _Gradients(sft.SaveParts):
     """Notes which parameters have gradients when the optimiser steps."""
 
     seen: set[str]
@@ -50,7 +51,7 @@ class _Gradients(sft._SaveParts):
 
 
 def test_gradients_reach_lora_and_adapters_and_nothing_else(recipe, monkeypatch):
-    monkeypatch.setattr(sft, "_SaveParts", _Gradients)
+    monkeypatch.setattr(sft, "SaveParts", _Gradients)
     train_sft(recipe)
     core = {name.removeprefix("base_model.model.model.") for name in _Gradients.seen}
     lora = {name for name in core if ".lora_" in name}
@@ -111,13 +112,28 @@ def test_runs_repeat(recipe, tmp_path):
     assert_same_weights(run(recipe), run(recipe, output=tmp_path / "again"))
 
 
-def test_an_interrupted_run_goes_on_and_ends_where_a_whole_one_does(recipe, tmp_path, monkeypatch):
-    """Both end in the warm-up, whose rates do not depend on the run's length. Without flicker, which begins anew."""
-    monkeypatch.setattr(
-        sft, "ComposedCollator", lambda *args, flicker_seed: ComposedCollator(*args, flicker_seed=None)
-    )
+def test_an_interrupted_run_goes_on_and_ends_where_a_whole_one_does(recipe, tmp_path):
+    """Both end in the warm-up, whose rates do not depend on the run's length."""
     run(recipe, max_steps=2)
     assert_same_weights(run(recipe, max_steps=4), run(recipe, max_steps=4, output=tmp_path / "whole"))
+
+
+def test_a_run_that_starts_from_another_keeps_the_voice_head_of_its_recipe(recipe, parts, tmp_path):
+    first = run(recipe, max_steps=1)
+    other = tmp_path / "other_head.safetensors"
+    save_file({key: value + 1 for key, value in load_file(parts.voice_head).items()}, other)
+    second = run(recipe, max_steps=1, output=tmp_path / "second", start_from=first.output, voice_head=other)
+    saved = load_file(second.output / "adapters.safetensors")
+    for key, value in load_file(other).items():
+        assert torch.equal(saved[f"voice_head.{key}"], value)
+
+
+def test_voices_of_another_head_are_refused(recipe, tmp_path):
+    head = tmp_path / "layers.safetensors"
+    note = voice_note(16, [0], None)
+    save_file(LayersVoiceHead(AUDIO_SIZE, 16, 1).state_dict(), head, metadata=note)
+    with pytest.raises(BadArgumentError, match="another voice head"):
+        run(recipe, voice_head=head)
 
 
 def test_records_are_made_once(recipe):

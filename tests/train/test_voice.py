@@ -10,6 +10,7 @@ from tiny import AUDIO_SIZE
 from emollm.data.voices import Voices
 from emollm.emotions import EMOTIONS
 from emollm.model.audio_encoder import LayersVoiceHead, VoiceHead
+from emollm.model.checkpoint import voice_settings
 from emollm.train.voice import VoiceRecipe, train_voice
 
 
@@ -65,6 +66,8 @@ def test_the_layer_asked_for_is_heard(recipe, tmp_path):
     head = LayersVoiceHead(AUDIO_SIZE, recipe.hidden_size, 1)
     head.load_state_dict(load_file(recipe.output / "voice_head.safetensors"))
     assert head.scale.min() > 0
+    needs = {"voice_size": recipe.hidden_size, "voice_layers": [1], "audio_context_s": None}
+    assert voice_settings(recipe.output / "voice_head.safetensors") == needs
 
 
 def test_folds_measure_every_speaker_unheard(recipe, tmp_path):

@@ -1,0 +1,131 @@
+"""What TRL's trainer lacks for our model: the recipe's order, weights of tokens, our own files, logs, going on."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import SFTTrainer
+
+from emollm.model.checkpoint import trained_parts, voice_note
+from emollm.train.collate import IGNORED
+
+ADAPTERS = "adapters.safetensors"
+
+
+class WeightedTrainer(SFTTrainer):
+    """SFTTrainer that keeps the order of its records and weights what it learns: the mean loss of a step is
+    ``sum(weight * loss) / sum(weight)`` over all its tokens, on all devices.
+
+    Args:
+        think_end: id of the token that ends a thought.
+        think_weight: of the tokens up to that one.
+        answer_weight: of those behind it, and of all where there is no thought.
+    """
+
+    def __init__(self, think_end: int, think_weight: float, answer_weight: float, **arguments: Any):
+        super().__init__(**arguments)
+        self.think_end, self.think_weight, self.answer_weight = think_end, think_weight, answer_weight
+        self.model_accepts_loss_kwargs = True  # the loss is divided by all that a step learns, not by batches too
+
+    def token_weights(self, labels: Tensor) -> Tensor:
+        """``(B, T)`` float32 weights of ``(B, T)`` labels, 0 where nothing is learned."""
+        end = labels == self.think_end
+        inside = end.any(-1, keepdim=True) & (end.cumsum(-1) - end.long() == 0)
+        weights = torch.where(inside, self.think_weight, self.answer_weight)
+        return weights.float() * (labels != IGNORED)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """TRL divides the sum of the tokens' losses by their number: both are replaced by weighted ones."""
+        weights = self.token_weights(inputs["labels"])[:, 1:]
+
+        def weighted(**arguments: Any) -> Any:
+            outputs = model(**arguments)
+            if arguments.get("fused_lm_head"):
+                outputs.log_probs = outputs.log_probs * weights
+            return outputs
+
+        number = weights.sum() if num_items_in_batch is None else num_items_in_batch
+        return super().compute_loss(weighted, inputs, return_outputs, number)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
+        """Sum of weights over all that one step learns, however many batches it is accumulated from."""
+        weight = torch.stack([self.token_weights(batch["labels"])[:, 1:].sum() for batch in batch_samples]).sum()
+        return self.accelerator.gather(weight.to(device)).sum()
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler:
+        return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+
+class SaveParts(TrainerCallback):
+    """Beside each PEFT checkpoint, the adapters, which are trained in full and belong to no PEFT file.
+
+    They come last and whole, so a checkpoint that has them was written to its end.
+    """
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            _save_adapters(kwargs["model"].get_base_model(), folder)
+
+
+def last_complete(folder: Path) -> Path | None:
+    """The newest checkpoint of a run that was written to its end; one may be torn where the run was killed."""
+    whole = [file.parent for file in folder.glob(f"checkpoint-*/{ADAPTERS}")]
+    return max(whole, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]), default=None)
+
+
+def tensorboard(folder: Path, start: Path | None) -> list[TrainerCallback]:
+    """Logs for TensorBoard, where it is installed. What was logged behind the checkpoint ``start`` is dropped."""
+    if not find_spec("tensorboard"):
+        return []
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations import TensorBoardCallback
+
+    step = None if start is None else int(start.name.rpartition("-")[2]) + 1
+    callback = TensorBoardCallback(SummaryWriter(str(folder), purge_step=step))
+    callback.logging_dir = str(folder)  # of the writer that it makes for the evaluation
+    return [callback]
+
+
+def save_parts(peft_model: Any, model: Any, processor: Any, output: Path) -> None:
+    """``adapters.safetensors`` and ``lora/`` as :func:`emollm.model.checkpoint.merged` reads them."""
+    _save_adapters(model, output)
+    lora = output / "lora"
+    lora.mkdir(exist_ok=True)
+    state = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
+    save_file(_contiguous(state), lora / "adapter_model.safetensors")
+    peft_model.peft_config["default"].save_pretrained(lora)
+
+
+def load_adapters(model: Any, folder: Path) -> None:
+    """Adapters as a run saved them. The voice head, which no such run trains, stays the model's own."""
+    tensors = load_file(folder / ADAPTERS)
+    own = {key: value for key, value in tensors.items() if not key.startswith("voice_head.")}
+    model.model.load_state_dict(own, strict=False)
+
+
+def load_parts(peft_model: Any, model: Any, folder: Path) -> None:
+    """Go on from what :func:`save_parts` wrote."""
+    load_adapters(model, folder)
+    set_peft_model_state_dict(peft_model, load_file(folder / "lora" / "adapter_model.safetensors"))
+
+
+def _save_adapters(model: Any, folder: Path) -> None:
+    part, config = folder / f"{ADAPTERS}.part", model.config
+    note = voice_note(config.voice_size, config.voice_layers, config.audio_context_s)
+    save_file(_contiguous(trained_parts(model)), part, metadata=note)
+    part.replace(folder / ADAPTERS)
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
