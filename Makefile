@@ -41,6 +41,7 @@ bench: $(DEV) $(VLLM) ## measure against the bare parts
 	@$(RUN) benchmarks/analyze.py
 	@$(RUN) benchmarks/eval.py
 	@$(RUN) benchmarks/serving.py
+	@$(RUN) benchmarks/sft.py
 
 train-tiny: $(DEV) runs/tiny/renders.parquet ## train the small default model again, by the recipes in train/tiny
 	$(VENV)/bin/emollm train face train/tiny/face.yaml
@@ -48,10 +49,11 @@ train-tiny: $(DEV) runs/tiny/renders.parquet ## train the small default model ag
 	$(VENV)/bin/emollm train voice train/tiny/voice.yaml
 	$(VENV)/bin/emollm train sft train/tiny/sft.yaml
 	$(VENV)/bin/emollm train sft train/tiny/sft_dialogue.yaml
+	$(VENV)/bin/emollm train sft train/tiny/sft_pairs.yaml
 	@echo "make ship-tiny puts the result into the package, where it becomes the default model."
 
 ship-tiny: $(DEV) ## put the result of train-tiny into the package
-	@$(RUN) -m emollm.model.checkpoint runs/tiny/sft_dialogue runs/tiny/face_aus
+	@$(RUN) -m emollm.model.checkpoint runs/tiny/sft_pairs runs/tiny/face_aus
 
 runs/tiny/renders.parquet: | $(DEV) datasets
 	@mkdir -p $(@D)
