@@ -34,6 +34,7 @@ from emollm.train.recipe import load_recipe
 from emollm.train.trainer import (
     SaveParts,
     WeightedTrainer,
+    go_on,
     last_complete,
     load_adapters,
     load_parts,
@@ -261,10 +262,10 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
     trainer = make_trainer(recipe, material, peft_model, last)
     if last is not None:
         load_adapters(model, last)
-    summary = trainer.train(resume_from_checkpoint=None if last is None else str(last)).metrics
+    summary = go_on(trainer, last)
     if material.valid:
         summary |= trainer.evaluate()
-    save_parts(peft_model, model, material.processor, recipe.output)
+    save_parts(peft_model, model, recipe.output)
     if recipe.records is not None:
         save_model(recipe.model, recipe.output, recipe.output / "model")
     (recipe.output / "log.json").write_text(json.dumps(trainer.state.log_history))

@@ -81,7 +81,7 @@ class SaveParts(TrainerCallback):
 def last_complete(folder: Path) -> Path | None:
     """The newest checkpoint of a run that was written to its end; one may be torn where the run was killed."""
     whole = [file.parent for file in folder.glob(f"checkpoint-*/{ADAPTERS}")]
-    return max(whole, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]), default=None)
+    return max(whole, key=_step, default=None)
 
 
 def tensorboard(folder: Path, start: Path | None) -> list[TrainerCallback]:
@@ -91,13 +91,26 @@ def tensorboard(folder: Path, start: Path | None) -> list[TrainerCallback]:
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback
 
-    step = None if start is None else int(start.name.rpartition("-")[2]) + 1
+    step = None if start is None else _step(start) + 1
     callback = TensorBoardCallback(SummaryWriter(str(folder), purge_step=step))
     callback.logging_dir = str(folder)  # of the writer that it makes for the evaluation
     return [callback]
 
 
-def save_parts(peft_model: Any, model: Any, processor: Any, output: Path) -> None:
+def go_on(trainer: Any, start: Path | None) -> dict[str, float]:
+    """Train on from a checkpoint, or from the very start; the summary's loss is the mean over the steps since then.
+
+    Transformers divides their sum by all steps of the run, so that each break would make the loss look smaller.
+    """
+    before = 0 if start is None else _step(start)
+    summary = trainer.train(resume_from_checkpoint=None if start is None else str(start)).metrics
+    if trainer.state.global_step > before:
+        summary["train_loss"] *= trainer.state.global_step / (trainer.state.global_step - before)
+        trainer.state.log_history[-1]["train_loss"] = summary["train_loss"]
+    return summary
+
+
+def save_parts(peft_model: Any, model: Any, output: Path) -> None:
     """``adapters.safetensors`` and ``lora/`` as :func:`emollm.model.checkpoint.merged` reads them."""
     _save_adapters(model, output)
     lora = output / "lora"
@@ -118,6 +131,10 @@ def load_parts(peft_model: Any, model: Any, folder: Path) -> None:
     """Go on from what :func:`save_parts` wrote."""
     load_adapters(model, folder)
     set_peft_model_state_dict(peft_model, load_file(folder / "lora" / "adapter_model.safetensors"))
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _save_adapters(model: Any, folder: Path) -> None:

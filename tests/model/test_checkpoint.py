@@ -159,7 +159,7 @@ def test_what_a_voice_head_needs_is_shipped_with_it(head, parts, tmp_path):
     run = tmp_path / "layered"
     (run / "lora").mkdir(parents=True)
     tuned = get_peft_model(model, LoraConfig(r=2, target_modules=r".*language_model\..*\.q_proj"))
-    save_parts(tuned, model, None, run)
+    save_parts(tuned, model, run)
     ship(run, parts / "face_tower", tmp_path / "shipped")
     shipped, _ = merged(tmp_path / "shipped", parts / "llm", parts / "audio_encoder")
     assert isinstance(shipped.model.voice_head, LayersVoiceHead)

@@ -75,7 +75,7 @@ def test_the_loss_is_the_weighted_mean(trainer, rows, monkeypatch, think, answer
     monkeypatch.setattr(trainer, "answer_weight", answer)
     batch = trainer.data_collator(rows)
     loss, total = by_hand(trainer, batch, think, answer)
-    assert_close(float(trainer.compute_loss(trainer.model, dict(batch))), loss / total, rtol=1e-4, atol=1e-5)
+    assert_close(trainer.compute_loss(trainer.model, dict(batch)).item(), loss / total, rtol=1e-4, atol=1e-5)
 
 
 def test_batches_of_one_step_are_weighted_together(trainer, rows, monkeypatch):
@@ -84,7 +84,7 @@ def test_batches_of_one_step_are_weighted_together(trainer, rows, monkeypatch):
     number = trainer._get_num_items_in_batch(halves, torch.device("cpu"))
     sums, totals = zip(*(by_hand(trainer, half, 0.25, 1.0) for half in halves))
     assert_close(float(number), sum(totals))
-    losses = [float(trainer.compute_loss(trainer.model, dict(half), num_items_in_batch=number)) for half in halves]
+    losses = [trainer.compute_loss(trainer.model, dict(half), num_items_in_batch=number).item() for half in halves]
     assert_close(sum(losses), sum(sums) / sum(totals), rtol=1e-4, atol=1e-5)
 
 
