@@ -1,0 +1,179 @@
+"""Reinforcement learning with TRL's GRPO: rewards that can be checked, LoRA on the language model, the rest frozen.
+
+``emollm train grpo RECIPE`` or ``python -m emollm.train.grpo RECIPE``, after ``sft``. Resumes from its last checkpoint
+by itself, exactly: every step is made of the same rollouts as if the run had not been broken off.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from pydantic import Field, field_validator, model_validator
+from trl import GRPOConfig
+
+from emollm.errors import BadArgumentError
+from emollm.train.grpo_questions import questions
+from emollm.train.grpo_trainer import EmoLLMGRPOTrainer
+from emollm.train.material import Material
+from emollm.train.own import check_same, own_material, save_model
+from emollm.train.recipe import load_recipe
+from emollm.train.reward_functions import REWARDS, reward_function
+from emollm.train.sft import LORA_TARGETS, SFTRecipe, composed_material
+from emollm.train.trainer import SaveParts, go_on, last_complete, load_adapters, save_parts, tensorboard
+
+
+class GRPORecipe(SFTRecipe):
+    """Keys of a GRPO recipe: those of SFT, which say what is asked about, and these; ``train/tiny/grpo.yaml`` explains
+    each. ``batch_size`` counts questions, each of which is answered ``generations`` times."""
+
+    rewards: dict[str, float]
+    batch_size: int = 4
+    learning_rate: float = 1e-5
+    generations: int = Field(default=8, ge=2)
+    wanted_tokens: int = 160
+    max_tokens: int = 256
+    temperature: float = Field(default=1.0, gt=0)
+    beta: float = Field(default=0.02, ge=0)
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo"] = "dapo"
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "normalize_then_sum"
+    warmup_steps: int = 5
+    log_steps: int = 1
+    save_steps: int = 10
+    bf16: bool = True
+
+    @field_validator("rewards")
+    @classmethod
+    def _known(cls, rewards: dict[str, float]) -> dict[str, float]:
+        if not rewards or (unknown := set(rewards) - set(REWARDS)):
+            raise ValueError(f"{', '.join(sorted(unknown)) if rewards else 'nothing'} is none of {', '.join(REWARDS)}")
+        return rewards
+
+    @model_validator(mode="after")
+    def _trained_before(self) -> GRPORecipe:
+        if self.records is None and self.start_from is None:
+            raise ValueError("name start_from, the folder of an SFT run: a model that cannot answer earns no rewards")
+        if idle := self.model_fields_set & {"gradient_accumulation", "think_weight", "answer_weight"}:
+            raise ValueError(f"{', '.join(sorted(idle))} of SFT means nothing here")
+        return self
+
+
+def grpo_config(recipe: GRPORecipe, suppressed: list[int]) -> GRPOConfig:
+    """One group a forward pass, ``batch_size`` of them a step, generated together.
+
+    Args:
+        suppressed: ids that no reply may hold: the placeholders, which stand for features.
+    """
+    return GRPOConfig(
+        output_dir=str(recipe.output / "checkpoints"),
+        per_device_train_batch_size=recipe.generations,
+        gradient_accumulation_steps=recipe.batch_size,
+        num_generations=recipe.generations,
+        max_completion_length=recipe.max_tokens,
+        temperature=recipe.temperature,
+        generation_kwargs={"suppress_tokens": suppressed},
+        beta=recipe.beta,
+        loss_type=recipe.loss_type,
+        scale_rewards=recipe.scale_rewards,
+        multi_objective_aggregation=recipe.multi_objective_aggregation,
+        reward_weights=list(recipe.rewards.values()),
+        num_train_epochs=1,
+        max_steps=recipe.max_steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="constant_with_warmup",  # does not depend on the run's length, so that it may be prolonged
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        bf16=recipe.bf16,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=recipe.log_steps,
+        save_steps=recipe.save_steps,
+        save_total_limit=2,
+        report_to=[],
+        seed=recipe.seed,
+        shuffle_dataset=False,  # the curriculum's order
+        remove_unused_columns=False,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        disable_dropout=True,
+    )
+
+
+def make_trainer(
+    recipe: GRPORecipe, material: Material, rows: list[dict[str, str]], last: Path | None = None
+) -> EmoLLMGRPOTrainer:
+    """The trainer of a recipe on rows of :func:`questions`, with the policy as it was at the start of the run.
+
+    Args:
+        last: the checkpoint that the run will go on from.
+    """
+    config = material.model.config
+    return EmoLLMGRPOTrainer(
+        model=_policy(recipe, material.model),
+        reward_funcs=[reward_function(name, recipe.wanted_tokens, recipe.max_tokens) for name in recipe.rewards],
+        args=grpo_config(recipe, [config.face_token_id, config.audio_token_id]),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=material.processor.tokenizer,
+        callbacks=[SaveParts(), *tensorboard(recipe.output / "tensorboard", last)],
+        example=material.collate.example,  # type: ignore[attr-defined]
+    )
+
+
+def train_grpo(recipe: GRPORecipe) -> dict[str, float]:
+    """Train by the recipe; writes what :func:`emollm.train.sft.train_sft` writes: ``adapters.safetensors`` (as they
+    were), ``lora/``, ``log.json``, with ``records`` the whole model into ``model/``; and ``replies/``, every rollout.
+
+    Returns:
+        The trainer's summary and the last step's rewards.
+
+    Raises:
+        BadArgumentError: too few records can be asked about, or the run was begun with others.
+    """
+    torch.manual_seed(recipe.seed)
+    material = _material(recipe)
+    rows = questions(material)
+    if len(rows) < recipe.batch_size:
+        raise BadArgumentError(
+            f"Only {len(rows)} of {len(material.rows)} records have an answer that opens with a label."
+        )
+    check_same([row["record"] for row in rows], recipe.output)
+    last = last_complete(recipe.output / "checkpoints")
+    trainer = make_trainer(recipe, material, rows, last)
+    summary = go_on(trainer, last)
+    save_parts(trainer.model, material.model, recipe.output)
+    if recipe.records is not None:
+        save_model(recipe.model, recipe.output, recipe.output / "model")
+    history = trainer.state.log_history
+    (recipe.output / "log.json").write_text(json.dumps(history))
+    logged = next((line for line in reversed(history) if "reward" in line), {})
+    return summary | {key: value for key, value in logged.items() if key.startswith("reward")}
+
+
+def _material(recipe: GRPORecipe) -> Material:
+    if recipe.records is None:
+        return composed_material(recipe)
+    return own_material(recipe.records, recipe.model, recipe.epochs, recipe.batch_size, recipe.seed)
+
+
+def _policy(recipe: GRPORecipe, model: Any) -> Any:
+    """The model with LoRA as SFT left it, or new LoRA on a whole model; adapters and towers stay as they are, so that
+    the reference, which is a copy of the LoRA, is the whole policy at the start."""
+    if recipe.start_from is not None:
+        load_adapters(model, recipe.start_from)
+    if recipe.bf16:
+        model.model.language_model.to(torch.bfloat16)
+        model.lm_head.to(torch.bfloat16)
+        model.tie_weights()
+    if recipe.start_from is not None:
+        return PeftModel.from_pretrained(model, str(recipe.start_from / "lora"), is_trainable=True)
+    rank = recipe.lora_rank
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS))
+
+
+if __name__ == "__main__":
+    print(train_grpo(load_recipe(GRPORecipe, sys.argv[1], sys.argv[2:])))

@@ -1,0 +1,123 @@
+"""TRL's GRPOTrainer over clips: stock but for the clips' states, which it has to see wherever it runs the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from trl import GRPOTrainer
+
+from emollm.train.collate import Example
+from emollm.train.reward_functions import reply_statistics
+
+Media = dict[str, Tensor]
+
+
+class EmoLLMGRPOTrainer(GRPOTrainer):
+    """Group-relative policy optimisation (Shao et al. 2024, https://arxiv.org/abs/2402.03300) of EmoLLM's LoRA.
+
+    Rows of the dataset are those of :func:`emollm.train.grpo_questions.questions`. A rollout's states travel with it:
+    TRL shuffles and splits along dim 0 whatever :meth:`_generate_and_score_completions` returns, and the model is
+    given the rows that it scores. Rollouts are written to ``replies/`` in the output folder, one file a step.
+
+    Args:
+        example: a row of the dataset to its :class:`Example`.
+    """
+
+    def __init__(self, *args: Any, example: Callable[[dict[str, str]], Example], **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.example = example
+        self._media: Media = {}
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        device = self.accelerator.device
+        self._media = {name: value.to(device) for name, value in self._states(inputs).items()}
+        return {**super()._generate_and_score_completions(inputs), **self._media}
+
+    def _states(self, rows: list[dict[str, str]]) -> Media:
+        """Media arguments of the model, one row a rollout; the rollouts of a group share their clip."""
+        known = {row["record"]: row for row in rows}
+        examples = {line: self.example(row) for line, row in known.items()}
+        clips = [examples[row["record"]] for row in rows]
+        return {
+            "face_states": _padded([clip.face for clip in clips]),
+            "audio_states": _padded([clip.sound for clip in clips]),
+            "audio_prosody": torch.stack([torch.as_tensor(clip.prosody) for clip in clips]),
+        }
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, Media]:
+        """The prompts are whole texts, in which every placeholder already stands as often as the clip needs it."""
+        return self._tokenizer(prompts, add_special_tokens=False)["input_ids"], None, self._media
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        self._media = {name: inputs[name] for name in self._media}
+        return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """TRL calls the model on one chunk of rows after another; each chunk is given its own states."""
+        done = 0
+
+        def with_states(input_ids: Tensor, **inputs: Any) -> Any:
+            nonlocal done
+            rows = slice(done, done + len(input_ids))
+            done = rows.stop
+            return model(input_ids=input_ids, **inputs, **{name: value[rows] for name, value in self._media.items()})
+
+        return super()._get_per_token_logps_and_entropies(with_states, *args, **kwargs)
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, str]], prompts: list[str], completions: list[str], completion_ids_list: list
+    ) -> Tensor:
+        """Beside TRL's mean and spread of each reward, what else would show that it is gamed or teaches nothing."""
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        training = self.model.training  # type: ignore[union-attr]
+        mode, generations = ("train", self.num_generations) if training else ("eval", self.num_generations_eval)
+        grouped = rewards.view(-1, generations, rewards.shape[1])
+        for name, groups in zip(self.reward_func_names, grouped.unbind(-1)):
+            scored = groups[~groups.isnan().any(1)]
+            if len(scored):
+                same = (scored.amax(1) == scored.amin(1)).float().mean()
+                self._metrics[mode][f"rewards/{name}/zero_variance"].append(same.item())
+        truth = [row["truth"] for row in inputs]
+        tokens = [len(ids) for ids in completion_ids_list]
+        for name, value in reply_statistics(completions, tokens, truth).items():
+            self._log_metric(f"replies/{name}", value)
+        self._write(inputs, completions, rewards)
+        return rewards
+
+    def _write(self, inputs: list[dict[str, str]], completions: list[str], rewards: Tensor) -> None:
+        """One line a rollout of this process; a step that is done again after a kill writes its file again."""
+        folder = Path(str(self.args.output_dir)).parent / "replies"
+        folder.mkdir(parents=True, exist_ok=True)
+        first = self.accelerator.process_index * len(completions)
+        lines = []
+        for row, text, values in zip(inputs, completions, rewards[first : first + len(completions)].tolist()):
+            truth = json.loads(row["truth"])
+            found = {name: value for name, value in zip(self.reward_func_names, values) if value == value}
+            lines.append(
+                {key: truth[key] for key in ("think", "emotion", "carrier")} | {"reply": text, "rewards": found}
+            )
+        name = f"{self.state.global_step + 1:05d}-{self.accelerator.process_index}.jsonl"
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """TRL keeps the reference as a second adapter, and where it finds two, transformers loads that one only and
+        would go on from the start."""
+        file = Path(resume_from_checkpoint) / "adapter_model.safetensors"
+        set_peft_model_state_dict(model or self.model, load_file(file))
+
+
+def _padded(parts: list[Any]) -> Tensor:
+    """``(I, longest, D)`` of arrays ``(any, D)``, at least one row long, NaN behind each part's end."""
+    empty = torch.full((1, parts[0].shape[-1]), float("nan"))
+    states = [torch.as_tensor(part) if len(part) else empty for part in parts]
+    return pad_sequence(states, batch_first=True, padding_value=float("nan"))
