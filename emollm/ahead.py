@@ -18,10 +18,11 @@ def ahead(
     """Each item, in order, with what ``prepare`` makes of it; the ``count`` next ones are worked on meanwhile.
 
     What comes may still be under way: ``result()`` waits for it, and raises what ``prepare`` raised. ``prepare`` is
-    called in several threads at once, as many as half of the processors, for decoders use more than one themselves.
-    Closing the generator drops what has not been begun.
+    called in as many threads at once as there are processors. A model that computes on all of them goes at the pace of
+    the one that has least time for it, so work beside it should lie on all alike, and be over the sooner. Closing the
+    generator drops what has not been begun.
     """
-    pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "prepare")
+    pool = ThreadPoolExecutor(os.cpu_count() or 1, "prepare")
     under_way: deque[tuple[Item, Future[Made]]] = deque()
     try:
         for item in items:
