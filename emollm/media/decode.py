@@ -85,6 +85,8 @@ def survey(path: Path, limits: Limits) -> Survey:
     frames, keys, last_s, shown_s = 0, 0, 0.0, 0.0
     with open_container(path, limits) as container:
         reader = _Reader(path, container)
+        if reader.video:
+            reader.video.codec_context.thread_count = 1  # more would begin further pictures beside the one wanted
         for packet in reader.packets():
             stamp_s = reader.seconds(packet, packet.stream) or 0.0
             if packet.stream is reader.video:

@@ -7,6 +7,7 @@ import pytest
 
 from emollm.errors import BadArgumentError, ClipError
 from emollm.media.clip import Limits, read_clip
+from emollm.media.decode import _Reader
 
 from .conftest import index_of, tone, write_clip
 
@@ -36,6 +37,21 @@ def test_video_formats(tmp_path, name, settings):
     assert [f.time_s for f in frames] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=2e-3)
     assert [index_of(f.image) for f in frames] == [0, 5, 10, 15, 20]
     assert all(f.image.shape == (48, 64, 3) and f.image.dtype == np.uint8 for f in frames)
+
+
+def test_opening_a_clip_decodes_one_picture_however_many_processors_there_are(tmp_path, monkeypatch):
+    decoded = []
+
+    def pictures(self, video, packet, original=_Reader.pictures):
+        found = original(self, video, packet)
+        decoded.append(len(found))
+        return found
+
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    path = write_clip(tmp_path / "a.mp4", times=SECOND, options={"bf": "0"})
+    monkeypatch.setattr(_Reader, "pictures", pictures)
+    read_clip(path)
+    assert decoded == [1]
 
 
 def test_gif_is_a_silent_video(tmp_path):
