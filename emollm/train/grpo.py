@@ -64,12 +64,8 @@ class GRPORecipe(SFTRecipe):
         return self
 
 
-def grpo_config(recipe: GRPORecipe, suppressed: list[int]) -> GRPOConfig:
-    """One group a forward pass, ``batch_size`` of them a step, generated together.
-
-    Args:
-        suppressed: ids that no reply may hold: the placeholders, which stand for features.
-    """
+def grpo_config(recipe: GRPORecipe) -> GRPOConfig:
+    """One group a forward pass, ``batch_size`` of them a step, generated together."""
     return GRPOConfig(
         output_dir=str(recipe.output / "checkpoints"),
         per_device_train_batch_size=recipe.generations,
@@ -77,7 +73,6 @@ def grpo_config(recipe: GRPORecipe, suppressed: list[int]) -> GRPOConfig:
         num_generations=recipe.generations,
         max_completion_length=recipe.max_tokens,
         temperature=recipe.temperature,
-        generation_kwargs={"suppress_tokens": suppressed},
         beta=recipe.beta,
         loss_type=recipe.loss_type,
         scale_rewards=recipe.scale_rewards,
@@ -112,11 +107,10 @@ def make_trainer(
     Args:
         last: the checkpoint that the run will go on from.
     """
-    config = material.model.config
     return EmoLLMGRPOTrainer(
         model=_policy(recipe, material.model),
         reward_funcs=[reward_function(name, recipe.wanted_tokens, recipe.max_tokens) for name in recipe.rewards],
-        args=grpo_config(recipe, [config.face_token_id, config.audio_token_id]),
+        args=grpo_config(recipe),
         train_dataset=Dataset.from_list(rows),
         processing_class=material.processor.tokenizer,
         callbacks=[SaveParts(), *tensorboard(recipe.output / "tensorboard", last)],

@@ -120,14 +120,10 @@ def test_each_rollout_is_scored_with_its_own_clip(recipe, material, temperature)
 
 def test_stock_trl_refuses_the_batch(recipe, material, start):
     rows = questions(material)
-    config = material.model.config
     stock = GRPOTrainer(
         model=make_trainer(recipe, material, rows).model,
         reward_funcs=[reward_function("format", 5, 12)],
-        args=grpo_config(
-            recipe.model_copy(update={"beta": 0.0, "rewards": {"format": 1.0}}),
-            [config.face_token_id, config.audio_token_id],
-        ),
+        args=grpo_config(recipe.model_copy(update={"beta": 0.0, "rewards": {"format": 1.0}})),
         train_dataset=Dataset.from_list(rows),
         processing_class=material.processor.tokenizer,
     )
@@ -168,6 +164,37 @@ def test_the_log_shows_each_reward_and_what_would_show_that_it_is_gamed(recipe):
     assert len(replies) == recipe.batch_size * recipe.generations
     assert replies[0]["rewards"]["format"] == -1.0
     assert "votes" not in replies[0]["rewards"]
+
+
+def test_questions_come_in_the_order_of_the_curriculum(recipe, material):
+    rows = [Truth.from_json(row["truth"]) for row in questions(material)]
+    train_grpo(recipe)
+    for step in (1, 2, 3):
+        lines = (recipe.output / "replies" / f"0000{step}-0.jsonl").read_text().splitlines()
+        asked = [json.loads(line) for line in lines][:: recipe.generations]
+        expected = rows[(step - 1) * recipe.batch_size : step * recipe.batch_size]
+        for line, truth in zip(asked, expected, strict=True):
+            assert line["think"] is truth.think
+            assert (line["emotion"], line["carrier"]) == (truth.emotion, truth.carrier)
+
+
+def test_rewards_are_weighed(recipe):
+    changed = recipe.model_copy(update={"rewards": {"format": 2.0, "length": 0.5, "label": 0.0}, "max_steps": 1})
+    train_grpo(changed)
+    [line] = history(changed)
+    assert line["rewards/label/mean"] == -1.0
+    assert line["reward"] == pytest.approx(2.0 * line["rewards/format/mean"] + 0.5 * line["rewards/length/mean"])
+
+
+def test_no_reply_holds_a_placeholder(recipe, material):
+    rows, config = questions(material), material.model.config
+    wanted = torch.zeros(len(material.processor.tokenizer))
+    wanted[[config.face_token_id, config.audio_token_id]] = 1000.0
+    material.model.lm_head.register_forward_hook(lambda module, inputs, logits: logits + wanted)
+    trainer = make_trainer(recipe, material, rows)
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions(mixed(rows))
+    assert not torch.isin(batch["completion_ids"], wanted.nonzero()).any()
 
 
 def measured(line):
