@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from emollm.errors import EmoLLMError, WeightsError
 from emollm.model.checkpoint import default_model
 from emollm.model.modeling_emollm import EmoLLMForConditionalGeneration
 from emollm.model.processing_emollm import ClipInputs, EmoLLMProcessor
+from emollm.model.towers import MediaTowers, load_towers
 from emollm.weights import cache_dir
 
 _TOWERS = ("model.face_tower.", "model.audio_tower.", "model.voice_head.")
@@ -84,7 +84,7 @@ class ClipEncoder:
     def __init__(self, model: Path | None = None, cache: Path | None = None):
         self.folder = model or default_model()
         self.cache = (cache or cache_dir() / "clips") / towers_digest(self.folder)[:16]
-        self._loaded: tuple[Any, Any] | None = None
+        self._loaded: tuple[MediaTowers, EmoLLMProcessor] | None = None
         self._lock = Lock()
 
     def file_of(self, record: Record, folder: Path) -> Path:
@@ -120,7 +120,7 @@ class ClipEncoder:
         """Each record with its states, or with what is wrong with its clip; several clips are read at once."""
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             try:
-                found = pool.map(lambda record: self._try(record, folder), records)
+                found = pool.map(lambda record: self.attempt(record, folder), records)
                 for done, (record, states) in enumerate(zip(records, found), start=1):
                     if on_progress:
                         on_progress(done, len(records))
@@ -128,7 +128,8 @@ class ClipEncoder:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _try(self, record: Record, folder: Path) -> ClipStates | EmoLLMError:
+    def attempt(self, record: Record, folder: Path) -> ClipStates | EmoLLMError:
+        """As :meth:`states`, with what is wrong with the clip in their place."""
         try:
             return self.states(record, folder)
         except WeightsError:
@@ -136,12 +137,11 @@ class ClipEncoder:
         except EmoLLMError as error:
             return error
 
-    def _model(self) -> tuple[EmoLLMForConditionalGeneration, EmoLLMProcessor]:
+    def _model(self) -> tuple[MediaTowers, EmoLLMProcessor]:
         with self._lock:
             if self._loaded is None:
-                model, processor = load_checkpoint(self.folder)
-                device = "cuda" if torch.cuda.is_available() else "cpu"
-                self._loaded = model.eval().to(device), processor  # type: ignore[arg-type]
+                model, processor = load_towers(self.folder), EmoLLMProcessor.from_pretrained(self.folder)
+                self._loaded = model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
             return self._loaded
 
     def _encode(self, record: Record, path: Path) -> ClipStates:
@@ -168,7 +168,8 @@ class ClipEncoder:
     def _states(self, inputs: ClipInputs) -> ClipStates:
         model, processor = self._model()
         config = model.config
-        media = {key: value.to(model.device) for key, value in processor.pack([inputs]).items()}
+        device = next(model.parameters()).device
+        media = {key: value.to(device) for key, value in processor.pack([inputs]).items()}
         face = np.zeros((0, config.face_config.feature_size), np.float32)
         sound, prosody = np.zeros((0, config.audio_state_size), np.float32), np.zeros(8, np.float32)
         readings = np.zeros(0, np.float32)

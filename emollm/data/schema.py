@@ -82,6 +82,8 @@ class Record(_Part):
         face_crop: its picture is a cut-out face.
         without: a modality that is held back, so that the model learns to do without it.
         facts: what the clip shows, as measured and labelled; the dialogue claims nothing beyond it.
+        scores, written_by: of a dialogue that a model wrote, what the filter found (each in [0, 1]), and which model,
+            code and settings wrote it.
     """
 
     id: str
@@ -103,6 +105,8 @@ class Record(_Part):
     face_crop: bool = False
     without: Literal["face", "voice"] | None = None
     facts: Facts | None = None
+    scores: dict[str, float] = Field(default_factory=dict)
+    written_by: dict[str, str] = Field(default_factory=dict)
 
     @property
     def media(self) -> list[str]:

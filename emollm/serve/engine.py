@@ -60,11 +60,14 @@ class Request:
         messages: as the chat template takes them.
         clip: the clip that the first message is about.
         thought: beginning of the reply, such as ``<think>...</think>\\n``; the model goes on from there.
+        temperature: 0 takes the likeliest token; above it, tokens are drawn, the same ones for the same ``seed``.
     """
 
     messages: list[Message]
     clip: EncodedClip
     thought: str = ""
+    temperature: float = 0.0
+    seed: int = 0
 
 
 #: Declares both modalities missing: for questions that are to be answered from a thought alone.
@@ -119,7 +122,7 @@ class LocalTowers:
 
 
 class Engine(Protocol):
-    """Encodes a clip once, then answers any number of questions about it, greedily.
+    """Encodes a clip once, then answers any number of questions about it, greedily unless a request wants otherwise.
 
     Attributes:
         name: as reports show it, such as ``transformers``.

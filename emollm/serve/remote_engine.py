@@ -54,7 +54,7 @@ class SentClip(EncodedClip):
 
 
 class RemoteEngine:
-    """A model on a server, greedy.
+    """A model on a server, greedy but where a request of a batch wants otherwise.
 
     Args:
         url: up to and with the version, such as ``http://localhost:8000/v1``.
@@ -171,9 +171,12 @@ class RemoteEngine:
         if request.thought:
             raise EngineError("A server cannot be asked to go on from a thought.")
         sent = self._messages(request.messages, request.clip, think)
+        asked = self._request(sent, think)
+        if request.temperature:
+            asked |= {"temperature": request.temperature, "seed": request.seed}
         joiner, shares = Joiner(), Shares(self._labels)
         with self._one_sentence():
-            choice = self.client.chat.completions.create(**self._request(sent, think)).choices[0]
+            choice = self.client.chat.completions.create(**asked).choices[0]
             shares.read(choice.logprobs)
             text = "".join(
                 [

@@ -11,7 +11,7 @@ from uuid import uuid4
 from emollm.model.processing_emollm import ClipInputs
 from emollm.reasoning.prompts import Message
 from emollm.serve.engine import MAX_NEW_TOKENS, EncodedClip, Generation, LocalTowers, Request
-from emollm.serve.vllm_request import ask, greedy, label_shares, text_of
+from emollm.serve.vllm_request import ask, choosing, label_shares, text_of
 
 if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
@@ -62,7 +62,7 @@ class ServedEngine:
     async def _generate(self, request: Request, think: bool) -> Generation:
         asked = await asyncio.to_thread(ask, request, self.towers, think)
         (prompt,) = await self.client.renderer.render_cmpl_async([asked.prompt])  # type: ignore[list-item]
-        sampling = greedy(self.towers, MAX_NEW_TOKENS, streamed=False)
+        sampling = choosing(request, self.towers, MAX_NEW_TOKENS, streamed=False)
         async for output in self.client.generate(prompt, sampling, f"report-{uuid4().hex}"):
             reply = output.outputs[0]
         before = asked.prompt["prompt_token_ids"][-1]

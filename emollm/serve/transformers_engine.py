@@ -36,6 +36,27 @@ class _LabelReader(LogitsProcessor):
         return scores
 
 
+class _Draw(LogitsProcessor):
+    """Adds Gumbel noise, so that the greedy choice of each row is a draw at its temperature (Gumbel-max trick).
+
+    Every row has a seed of its own, so a reply is the same whatever else is in its batch. Rows with temperature 0 stay
+    as they are.
+    """
+
+    def __init__(self, requests: list[Request], barred: list[int]):
+        self.requests, self.barred = requests, barred
+        self.generators = [torch.Generator().manual_seed(request.seed) for request in requests]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        scores = scores.clone()
+        for row, (request, generator) in enumerate(zip(self.requests, self.generators)):
+            if request.temperature:
+                noise = -torch.empty(scores.shape[1]).exponential_(generator=generator).log()
+                scores[row] = scores[row] / request.temperature + noise.to(scores)
+                scores[row, self.barred] = -torch.inf
+        return scores
+
+
 class _Stop(StoppingCriteria):
     """Ends generation when the reader of the stream has gone."""
 
@@ -47,7 +68,7 @@ class _Stop(StoppingCriteria):
 
 
 class TransformersEngine:
-    """EmoLLM on transformers, greedy.
+    """EmoLLM on transformers, greedy but where a request of a batch wants otherwise.
 
     Args:
         folder: a merged EmoLLM checkpoint.
@@ -149,9 +170,13 @@ class TransformersEngine:
             [prompt + request.thought for prompt, request in zip(prompts, requests)],
             [request.clip for request in requests],
         )
-        reader = _LabelReader(self.model.config.answer_token_id, self._label_ids)
+        config = self.model.config
+        reader = _LabelReader(config.answer_token_id, self._label_ids)
+        choosing: list[LogitsProcessor] = [reader]
+        if any(request.temperature for request in requests):
+            choosing.append(_Draw(requests, [config.face_token_id, config.audio_token_id]))
         tokens = self.model.generate(
-            **inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, logits_processor=LogitsProcessorList([reader])
+            **inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, logits_processor=LogitsProcessorList(choosing)
         )
         texts = self.processor.tokenizer.batch_decode(
             tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
@@ -177,9 +202,9 @@ class TransformersEngine:
         for name in ("face_states", "audio_states"):
             inputs |= _pad_states(name, [clip.states.get(name) for clip in clips])
         if "audio_states" in inputs:
-            silence = torch.zeros(1, PROSODY_SIZE, device=self.model.device)
+            silence = torch.zeros(1, PROSODY_SIZE, device=inputs["audio_states"].device)
             inputs["audio_prosody"] = torch.cat([clip.states.get("audio_prosody", silence) for clip in clips])
-        return inputs
+        return {name: value.to(self.model.device) for name, value in inputs.items()}  # states may come from a file
 
 
 def _pad_states(name: str, states: list[Tensor | None]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from emollm.errors import EngineError
 from emollm.model.processing_emollm import ClipInputs
 from emollm.reasoning.prompts import Message
 from emollm.serve.engine import MAX_NEW_TOKENS, EncodedClip, Generation, LocalTowers, Request, checkpoint_digest
-from emollm.serve.vllm_request import ask, greedy, label_shares, text_of
+from emollm.serve.vllm_request import Asked, ask, choosing, label_shares, text_of
 from emollm.serve.vllm_setup import prepare_vllm, vllm_version
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _ON_CPU = {"enforce_eager": True, "max_num_seqs": 16}  # compiling would take lo
 
 
 class VllmEngine:
-    """EmoLLM on vLLM, greedy, in float32 as the transformers engine.
+    """EmoLLM on vLLM, in float32 as the transformers engine, greedy but where a request of a batch wants otherwise.
 
     Replies may be asked for from several threads, and read side by side.
 
@@ -99,7 +99,7 @@ class VllmEngine:
         pieces: list[str] = []
         tokens: list[int] = []
         scores: list[Any] = []
-        for _, output in self._run([asked.prompt], streamed=True):
+        for _, output in self._run([asked], streamed=True):
             tokens += output.token_ids
             scores += output.logprobs or []
             if output.text:
@@ -115,7 +115,7 @@ class VllmEngine:
     def generate_batch(self, requests: list[Request], think: bool) -> list[Generation]:
         """Whole replies, in order: those of :meth:`stream`, but where two tokens are all but equally likely."""
         asked = [ask(request, self.towers, think) for request in requests]
-        replies = dict(self._run([one.prompt for one in asked], streamed=False))
+        replies = dict(self._run(asked, streamed=False))
         return [
             Generation(
                 request.thought + text_of(replies[number].token_ids, self.towers),
@@ -130,17 +130,19 @@ class VllmEngine:
             for number, (request, one) in enumerate(zip(requests, asked))
         ]
 
-    def _run(self, prompts: list[dict[str, Any]], streamed: bool) -> Iterator[tuple[int, CompletionOutput]]:
-        """What vLLM puts out to each prompt, by its place, as it comes. What is not read to its end is taken back."""
+    def _run(self, asked: list[Asked], streamed: bool) -> Iterator[tuple[int, CompletionOutput]]:
+        """What vLLM puts out to each request, by its place, as it comes. What is not read to its end is taken back."""
         place: dict[str, int] = {}
         left: set[str] = set()
         try:
             with self._lock:
-                for number, prompt in enumerate(self.engine.renderer.render_cmpl(prompts)):  # type: ignore[arg-type]
+                prompts = self.engine.renderer.render_cmpl([one.prompt for one in asked])  # type: ignore[misc]
+                for number, (one, prompt) in enumerate(zip(asked, prompts)):
                     name = str(next(self._numbers))
                     place[name], self._inbox[name] = number, []
                     left.add(name)
-                    self.engine.add_request(name, prompt, greedy(self.towers, MAX_NEW_TOKENS, streamed))
+                    how = choosing(one.request, self.towers, MAX_NEW_TOKENS, streamed)
+                    self.engine.add_request(name, prompt, how)
             while left:
                 with self._lock:
                     if not any(self._inbox[name] for name in left):

@@ -23,6 +23,7 @@ class Asked:
 
     prompt: dict[str, Any]
     shown: str
+    request: Request
 
 
 def ask(request: Request, towers: LocalTowers, think: bool) -> Asked:
@@ -38,7 +39,7 @@ def ask(request: Request, towers: LocalTowers, think: bool) -> Asked:
     else:
         text = shown  # says that nothing is there
     tokens = processor.tokenizer.encode(text + request.thought, add_special_tokens=False)
-    return Asked({"prompt_token_ids": tokens, **data}, shown)
+    return Asked({"prompt_token_ids": tokens, **data}, shown, request)
 
 
 def _modality(request: Request) -> str:
@@ -46,14 +47,15 @@ def _modality(request: Request) -> str:
     return next(part["type"] for content in contents for part in content if part["type"] in _MEDIA)
 
 
-def greedy(towers: LocalTowers, new_tokens: int, streamed: bool) -> SamplingParams:
-    """How tokens are chosen: as transformers chooses them, with the scores of the labels at every token."""
+def choosing(request: Request, towers: LocalTowers, new_tokens: int, streamed: bool) -> SamplingParams:
+    """How tokens are chosen: greedy as transformers, or drawn; with the scores of the labels at every token."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     config = towers.towers.config
     return SamplingParams(
-        temperature=0.0,
+        temperature=request.temperature,
+        seed=request.seed if request.temperature else None,
         max_tokens=new_tokens,
         logprob_token_ids=towers.label_ids,
         logit_bias={config.face_token_id: -100.0, config.audio_token_id: -100.0},  # a reply holds no placeholder

@@ -53,7 +53,7 @@ def test_a_clip_is_encoded_once_and_again_when_it_changes(model, clip, tmp_path,
     monkeypatch.setattr(ClipEncoder, "_encode", lambda self, *how: encoded.append(how[1].name) or real(self, *how))
     first = ClipEncoder(model, tmp_path / "cache").states(record(), tmp_path)
     encoder = ClipEncoder(model, tmp_path / "cache")
-    monkeypatch.setattr(clip_states, "load_checkpoint", lambda folder: pytest.fail("the model is not needed"))
+    monkeypatch.setattr(clip_states, "load_towers", lambda folder: pytest.fail("the model is not needed"))
     again = encoder.states(record(), tmp_path)
     assert np.array_equal(first.sound, again.sound)
     assert encoded == ["a.wav"]

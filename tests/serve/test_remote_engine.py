@@ -123,6 +123,11 @@ def test_a_talk_takes_its_clip_along_once(server, connect, clip):
     assert question["content"] == [{"type": "text", "text": "Why?"}]
 
 
+def test_a_draw_is_asked_for_with_its_seed(server, connect):
+    connect().generate_batch([Request(ASK, NO_CLIP, temperature=0.7, seed=5)], True)
+    assert (server.requests[0]["temperature"], server.requests[0]["seed"]) == (0.7, 5)
+
+
 def test_without_a_clip_only_the_text_is_sent(server, connect):
     connect().generate_batch([Request(ASK, NO_CLIP)], True)
     assert [part["type"] for part in server.requests[0]["messages"][1]["content"]] == ["text"]

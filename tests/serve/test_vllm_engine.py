@@ -113,6 +113,16 @@ def test_streams_are_read_side_by_side_and_a_reader_may_leave(vllm):
 
 
 @needs_vllm
+def test_a_draw_depends_on_its_seed(vllm):
+    clip = vllm.encode(make_clip())
+    asked = [Request(ASK, clip, temperature=0.7, seed=seed) for seed in (1, 2, 1)]
+    one, other, again = vllm.generate_batch([*asked, Request(ASK, clip)], True)[:3]
+    assert one.text == again.text != other.text
+    assert vllm.generate_batch(asked[1:2], True)[0].text == other.text
+    assert vllm.generate_batch([Request(ASK, clip)], True)[0].text not in (one.text, other.text)
+
+
+@needs_vllm
 def test_what_answered_is_described(vllm, engine):
     mine, theirs = vllm.describe(), engine.describe()
     assert (mine["engine"], mine["vllm"]) == ("vllm", vllm_version())
