@@ -1,4 +1,4 @@
-"""``emollm data``: make training records of a data set, check them, explain them, draw faces and clips."""
+"""``emollm data``: make training records of a data set, check them, explain them, grow them, draw faces and clips."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from emollm.errors import BadArgumentError
 from emollm.show import sentence
 
 if TYPE_CHECKING:
+    from emollm.data.grow import Grown
     from emollm.data.readers import Problem
 
 SHOWN = 20  # rows named on the screen; --problems writes all of them
 
-app = typer.Typer(no_args_is_help=True, help="Training data: prepare, validate, explain, synthesize.")
+app = typer.Typer(no_args_is_help=True, help="Training data: prepare, validate, explain, grow, synthesize.")
 
 CardArgument = Annotated[str, typer.Argument(help="A card of the folder data, such as ravdess, or your own (YAML).")]
 RootOption = Annotated[Path, typer.Option(help="The folder that holds the folders of data sets.")]
@@ -137,6 +138,36 @@ def explain(
 
 
 @app.command()
+def grow(
+    recipe: Annotated[Path, typer.Argument(help="A name such as tiny/grow, or the path of a YAML file.")],
+    changes: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides.")] = None,
+    problems: ProblemsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Let a trained model explain clips, labelled or not, and keep what holds against labels and measurement.
+
+    The same command goes on where it was broken off.
+    """
+    for change in changes or []:
+        if "=" not in change:
+            raise BadArgumentError(f"'{change}' is not of the form key=value.")
+    from emollm.data.cards import find_card
+    from emollm.data.grow import grow as write
+    from emollm.data.grow_recipe import GrowRecipe
+    from emollm.train.recipe import load_recipe
+
+    settings = load_recipe(GrowRecipe, find_card("train", recipe), changes)
+    with _bar("Writing explanations") as on_progress:
+        grown = write(settings, on_progress=on_progress)
+    lines = [f"{problem.id}: {problem.text}" for problem in grown.problems]
+    _name_problems(lines, "clip is left out", "clips are left out", problems)
+    _rejections(grown)
+    if not grown.records:
+        raise BadArgumentError(f"No explanation passed; {settings.output}/rejected.jsonl says why.")
+    _summary([*grown.joined, *grown.records], settings.output / "records.jsonl")
+
+
+@app.command()
 def synthesize(
     recipe: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Such as train/tiny/renders.yaml.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
@@ -173,7 +204,13 @@ def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
     )  # fmt: skip
     with Progress(*columns, console=notes, speed_estimate_period=3600, disable=not notes.is_terminal) as progress:
         task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+        def report(done: int, total: int) -> None:
+            if progress.tasks[0].total is None:  # what an earlier run did says nothing of the speed of this one
+                progress.reset(task, completed=done, total=total)
+            progress.update(task, completed=done, total=total)
+
+        yield report
 
 
 def _name_problems(lines: list[str], one: str, many: str, file: Path | None) -> None:
@@ -189,6 +226,20 @@ def _name_problems(lines: list[str], one: str, many: str, file: Path | None) -> 
         _say(f"... and {len(lines) - SHOWN} more{'' if file else '; --problems FILE names all'}.", "yellow")
     if lines:
         _say(f"{len(lines)} {one if len(lines) == 1 else many}.", "yellow")
+
+
+def _rejections(grown: Grown) -> None:
+    """How many candidates passed, and how many were rejected for which reason."""
+    from rich.table import Table
+
+    table = Table(title=f"{len(grown.records)} of {grown.clips} clips explained")
+    table.add_column("of the candidates")
+    table.add_column("", justify="right")
+    table.add_column("share", justify="right")
+    passing = grown.candidates - sum(grown.rejected.values())
+    for reason, count in (("pass", passing), *grown.rejected.most_common()):
+        table.add_row(reason, str(count), f"{count / max(grown.candidates, 1):.1%}")
+    Console(file=sys.stdout).print(table)
 
 
 def _summary(records: list, out: Path) -> None:
