@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -76,7 +77,12 @@ class EmoLLMPredictor:
     def describe(self) -> dict[str, str]:
         from emollm import __version__
 
-        return {"model": self.name, "emollm": __version__, **self.model.engine.describe()}
+        return {"model": self.name, "emollm": __version__, **self._engine}
+
+    @cached_property
+    def _engine(self) -> dict[str, str]:
+        """Read once: it takes a digest of all the weights, and those that are loaded stay the same."""
+        return self.model.engine.describe()
 
     def prepare(self, sample: Sample, question: str) -> _Question:
         """Read, perceive and encode the clip."""

@@ -111,6 +111,20 @@ def test_what_decides_the_answers_is_described(scripted, gibberish):
     assert {"engine", "device", "dtype", "torch", "transformers", "emollm"} <= set(one)
 
 
+def test_weights_are_digested_once():
+    digests = []
+
+    class Engine:
+        def describe(self):
+            digests.append("a" * 64)
+            return {"checkpoint_sha256": digests[-1]}
+
+    predictor = EmoLLMPredictor(EmoLLM(Engine(), "model"))
+    assert predictor.describe() == predictor.describe()
+    assert predictor.describe()["checkpoint_sha256"] == "a" * 64
+    assert len(digests) == 1
+
+
 def test_a_model_that_is_not_there(tmp_path):
     with pytest.raises(WeightsError):
         load_predictor(str(tmp_path), cards("emotion"), tmp_path)
