@@ -176,8 +176,9 @@ def test_a_run_killed_between_batches_ends_like_an_unbroken_one(clips, model):
         assert process.exitcode == -signal.SIGKILL
         assert len(file.read_text().splitlines()) == done
         assert not (broken.output / "records.jsonl").exists()
-    with file.open("a") as torn:
-        torn.write('{"id": "clip 8", "candid')
+    whole = (clips.parent / "whole" / "candidates.jsonl").read_text().splitlines(keepends=True)
+    with file.open("a") as torn:  # killed while it wrote
+        torn.write(whole[8] + whole[9][:20])
     engine = Drawing(MIXED)
     seen = []
     grow(broken, engine=engine, on_progress=lambda *at: seen.append(at))
@@ -198,11 +199,11 @@ def test_other_demands_need_no_other_candidates_but_other_settings_another_folde
 
 
 def test_where_nothing_passes_no_earlier_records_stay(clips, model):
-    grow(recipe(clips, model), engine=Drawing([explained("happiness")]))
-    assert (clips.parent / "grown" / "records.jsonl").exists()
-    nothing = recipe(clips, model, "nothing")
-    assert grow(nothing, engine=Drawing(["What a day."])).records == []
-    assert not (nothing.output / "records.jsonl").exists()
+    file, folder = clips.parent / "grown" / "records.jsonl", clips.parent / "clips"
+    assert grow(recipe(folder, model, candidates=12, agreement=0.1), engine=Drawing(MIXED)).records
+    assert file.exists()
+    assert not grow(recipe(folder, model, candidates=12, agreement=1.0), engine=Drawing(MIXED)).records
+    assert not file.exists()
 
 
 def test_a_folder_of_clips_and_records_to_join(clips, model):

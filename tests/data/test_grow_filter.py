@@ -150,6 +150,15 @@ def test_named_units_must_be_measured():
     assert judged(written(near)).reason is None  # one letter off is how far human coders differ
 
 
+def test_units_that_are_measured_may_be_named_beyond_the_strongest():
+    weak = dict.fromkeys(AU_CODES[-5:-1], 1.0)
+    named = Facts("happiness", [Phase("happiness", dict.fromkeys(weak, 1), 0, 1)], VOICE, "happiness")
+    verdict = judged(
+        written(named), clip=states(dict.fromkeys(AU_CODES[:7], 2.0) | weak), demands=Demands(named_share=0.0)
+    )
+    assert (verdict.reason, verdict.scores["support_rate"]) == (None, 1.0)
+
+
 def test_clear_units_must_be_named():
     one = written(Facts("happiness", [Phase("happiness", {"AU12": 4}, 0, 1)], VOICE, "happiness"))
     assert judged(one).scores["named_share"] == 0.5
