@@ -24,8 +24,11 @@ from emollm.train.material import Material
 from emollm.train.own import check_same, own_material, save_model
 from emollm.train.recipe import load_recipe
 from emollm.train.reward_functions import REWARDS, reward_function
+from emollm.train.schedule import Schedule, ScheduleRecipe
 from emollm.train.sft import LORA_TARGETS, SFTRecipe, composed_material
 from emollm.train.trainer import SaveParts, go_on, last_complete, load_adapters, save_parts, tensorboard
+
+RECIPE = "recipe.json"  # a run's settings, in its folder
 
 
 class GRPORecipe(SFTRecipe):
@@ -43,6 +46,7 @@ class GRPORecipe(SFTRecipe):
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo"] = "dapo"
     scale_rewards: Literal["group", "batch", "none"] = "group"
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "normalize_then_sum"
+    schedule: ScheduleRecipe | None = None
     warmup_steps: int = 5
     log_steps: int = 1
     save_steps: int = 10
@@ -107,20 +111,27 @@ def make_trainer(
     Args:
         last: the checkpoint that the run will go on from.
     """
+    schedule = None if recipe.schedule is None else Schedule(recipe.schedule, len(rows), last)
     return EmoLLMGRPOTrainer(
         model=_policy(recipe, material.model),
         reward_funcs=[reward_function(name, recipe.wanted_tokens, recipe.max_tokens) for name in recipe.rewards],
         args=grpo_config(recipe),
         train_dataset=Dataset.from_list(rows),
         processing_class=material.processor.tokenizer,
-        callbacks=[SaveParts(), *tensorboard(recipe.output / "tensorboard", last)],
+        callbacks=[
+            *([] if schedule is None else [schedule]),
+            SaveParts(),  # comes last of those that save: what it writes marks a checkpoint as whole
+            *tensorboard(recipe.output / "tensorboard", last),
+        ],
         example=material.collate.example,  # type: ignore[attr-defined]
+        schedule=schedule,
     )
 
 
 def train_grpo(recipe: GRPORecipe) -> dict[str, float]:
     """Train by the recipe; writes what :func:`emollm.train.sft.train_sft` writes: ``adapters.safetensors`` (as they
-    were), ``lora/``, ``log.json``, with ``records`` the whole model into ``model/``; and ``replies/``, every rollout.
+    were), ``lora/``, ``log.json``, with ``records`` the whole model into ``model/``; and ``replies/``, every rollout,
+    and ``recipe.json``.
 
     Returns:
         The trainer's summary and the last step's rewards.
@@ -136,6 +147,7 @@ def train_grpo(recipe: GRPORecipe) -> dict[str, float]:
             f"Only {len(rows)} of {len(material.rows)} records have an answer that opens with a label."
         )
     check_same([row["record"] for row in rows], recipe.output)
+    (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
     last = last_complete(recipe.output / "checkpoints")
     trainer = make_trainer(recipe, material, rows, last)
     summary = go_on(trainer, last)

@@ -16,6 +16,7 @@ from trl import GRPOTrainer
 
 from emollm.train.collate import Example
 from emollm.train.reward_functions import reply_statistics
+from emollm.train.schedule import Schedule
 
 Media = dict[str, Tensor]
 
@@ -29,17 +30,43 @@ class EmoLLMGRPOTrainer(GRPOTrainer):
 
     Args:
         example: a row of the dataset to its :class:`Example`.
+        schedule: chooses each step's questions itself, as many as the dataset's order would bring.
     """
 
-    def __init__(self, *args: Any, example: Callable[[dict[str, str]], Example], **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        example: Callable[[dict[str, str]], Example],
+        schedule: Schedule | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
-        self.example = example
+        self.example, self.schedule = example, schedule
         self._media: Media = {}
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        scheduled = self.schedule is not None and self.model.training  # type: ignore[union-attr]
+        if scheduled:
+            inputs = self._scheduled(len(inputs))
         device = self.accelerator.device
         self._media = {name: value.to(device) for name, value in self._states(inputs).items()}
-        return {**super()._generate_and_score_completions(inputs), **self._media}
+        scored = {**super()._generate_and_score_completions(inputs), **self._media}
+        if scheduled:
+            scored["advantages"] = scored["advantages"] * self._counts
+        return scored
+
+    def _scheduled(self, rollouts: int) -> list[dict[str, str]]:
+        """Rows that this process asks about next; every process keeps the same schedule, by everybody's rewards."""
+        assert self.schedule is not None
+        generations: int = self.num_generations  # type: ignore[assignment]
+        chosen = self.schedule.choose(rollouts * self.accelerator.num_processes // generations)
+        rows = [row for row in chosen for _ in range(generations)]
+        return [self.train_dataset[row] for row in self._own(rows, rollouts)]  # type: ignore[index]
+
+    def _own(self, every: Any, rollouts: int) -> Any:
+        """Of something for each rollout of all processes, the part of this one."""
+        first = self.accelerator.process_index * rollouts
+        return every[first : first + rollouts]
 
     def _states(self, rows: list[dict[str, str]]) -> Media:
         """Media arguments of the model, one row a rollout; the rollouts of a group share their clip."""
@@ -87,6 +114,11 @@ class EmoLLMGRPOTrainer(GRPOTrainer):
             if len(scored):
                 same = (scored.amax(1) == scored.amin(1)).float().mean()
                 self._metrics[mode][f"rewards/{name}/zero_variance"].append(same.item())
+        if self.schedule is not None and training:
+            counts = self.schedule.learn(grouped, self.reward_weights.to(rewards.device)).to(rewards.device)
+            self._counts = self._own(counts.repeat_interleave(grouped.shape[1]), len(inputs))
+            for name, value in (self.schedule.figures() | {"weight": counts.mean().item()}).items():
+                self._metrics[mode][f"schedule/{name}"].append(value)
         truth = [row["truth"] for row in inputs]
         tokens = [len(ids) for ids in completion_ids_list]
         for name, value in reply_statistics(completions, tokens, truth).items():
@@ -98,9 +130,8 @@ class EmoLLMGRPOTrainer(GRPOTrainer):
         """One line a rollout of this process; a step that is done again after a kill writes its file again."""
         folder = Path(str(self.args.output_dir)).parent / "replies"
         folder.mkdir(parents=True, exist_ok=True)
-        first = self.accelerator.process_index * len(completions)
         lines = []
-        for row, text, values in zip(inputs, completions, rewards[first : first + len(completions)].tolist()):
+        for row, text, values in zip(inputs, completions, self._own(rewards, len(completions)).tolist()):
             truth = json.loads(row["truth"])
             found = {name: value for name, value in zip(self.reward_func_names, values) if value == value}
             lines.append(

@@ -19,8 +19,8 @@ STEPS, SAVE_STEPS = 10, 3
 CLOCKS = {"step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
 
 
-@pytest.fixture
-def recipe(tmp_path, data, parts, start):
+@pytest.fixture(params=[None, {"retire_below": 0.2, "rest": 1}], ids=["plain", "schedule"])
+def recipe(request, tmp_path, data, parts, start):
     """Random weights are told apart by nothing but when they stop, so that is what is rewarded."""
     file = tmp_path / "grpo.yaml"
     content = {
@@ -31,7 +31,7 @@ def recipe(tmp_path, data, parts, start):
         "faces": [str(data / "faces" / "fake.npz")],
         "voice_head": str(parts.voice_head),
         "voices": str(data / "voices" / "emodb.npz"),
-        "stages": [{"records": 40, "think_share": 0.5, "mix": {"emotion": 1.0}}],
+        "stages": [{"records": 40 if request.param is None else 12, "think_share": 0.5, "mix": {"emotion": 1.0}}],
         "start_from": str(start),
         "rewards": {"length": 1.0, "format": 1.0},
         "batch_size": 4,
@@ -43,6 +43,7 @@ def recipe(tmp_path, data, parts, start):
         "warmup_steps": 0,
         "save_steps": SAVE_STEPS,
         "max_steps": STEPS,
+        "schedule": request.param,
     }
     file.write_text(yaml.safe_dump(content))
     return file
@@ -90,6 +91,10 @@ def test_a_killed_run_goes_on_as_an_unbroken_one(recipe, tmp_path):
     assert len(set(rewards)) > 2
     assert one[-1]["kl"] > 0
     assert one[-1]["num_tokens"] > one[-2]["num_tokens"]
+    if "schedule/resting" in one[-1]:
+        first, second = (run / "checkpoints" / f"checkpoint-{STEPS}" / "schedule.json" for run in (whole, killed))
+        assert first.read_text() == second.read_text()
+        assert one[-1]["schedule/solved"] + one[-1]["schedule/hopeless"] > 0
     names = [sorted(file.name for file in (run / "replies").iterdir()) for run in (whole, killed)]
     assert names[0] == names[1] == [f"{step:05d}-0.jsonl" for step in range(1, STEPS + 1)]
     for name in names[0]:
