@@ -78,10 +78,10 @@ def compare(a: Path, b: Path, repeats: int = REPEATS, seed: int = SEED) -> Compa
         BadArgumentError: a folder holds no finished run, or the runs are not of the same benchmark and samples.
     """
     first, second = read_run(a), read_run(b)
-    if first.result.benchmark != second.result.benchmark or _asked(first) != _asked(second):
+    if first.result.benchmark != second.result.benchmark or asked(first) != asked(second):
         raise BadArgumentError(f"The runs {a} and {b} cannot be compared: they are not of the same samples.")
     card = first.result.card
-    of_a, of_b = (answers(card, _in_order(run), run.lines) for run in (first, second))
+    of_a, of_b = (answers(card, in_order(run), run.lines) for run in (first, second))
     both = of_a.counted & of_b.counted
     flips = [_flip(of_a, of_b, row) for row in np.flatnonzero(both & (of_a.right != of_b.right)).tolist()]
     labelled = both & (of_a.truth >= 0)
@@ -99,11 +99,13 @@ def compare(a: Path, b: Path, repeats: int = REPEATS, seed: int = SEED) -> Compa
     )
 
 
-def _asked(run: Run) -> dict[str, object]:
+def asked(run: Run) -> dict[str, object]:
+    """What a run was asked: runs are compared only where this is equal."""
     return {sample.id: (sample.truth, sample.question, sample.variant) for sample in run.samples}
 
 
-def _in_order(run: Run) -> list[Sample]:
+def in_order(run: Run) -> list[Sample]:
+    """A run's samples in the order that all runs on them share."""
     return sorted(run.samples, key=lambda sample: sample.id)
 
 
