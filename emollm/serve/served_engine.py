@@ -60,7 +60,7 @@ class ServedEngine:
         return asyncio.run_coroutine_threadsafe(every(), self.loop).result()
 
     async def _generate(self, request: Request, think: bool) -> Generation:
-        asked = await asyncio.to_thread(ask, request, self.towers, think)
+        asked = await asyncio.to_thread(ask, request, self.towers.processor, think)
         (prompt,) = await self.client.renderer.render_cmpl_async([asked.prompt])  # type: ignore[list-item]
         sampling = choosing(request, self.towers, MAX_NEW_TOKENS, streamed=False)
         async for output in self.client.generate(prompt, sampling, f"report-{uuid4().hex}"):

@@ -22,6 +22,7 @@ from emollm.serve.vllm_setup import prepare_vllm, vllm_version
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput
+    from vllm.v1.engine.llm_engine import LLMEngine
 
 # In this process: nothing is left behind when it ends, and a script needs no guard around its main part.
 _ENVIRONMENT = {
@@ -30,6 +31,36 @@ _ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB, enough for 16 clips at once of a model of this size
 }
 _ON_CPU = {"enforce_eager": True, "max_num_seqs": 16}  # compiling would take longer than what it saves
+
+
+def start_in_process(folder: Path, **settings: Any) -> LLMEngine:
+    """vLLM itself on a merged checkpoint, in this process, for prompts of one clip at most.
+
+    Args:
+        settings: further arguments of vLLM's engine by name; the dtype is float32 where they name none.
+
+    Raises:
+        BadArgumentError: vLLM is not installed, or in another version. EngineError: it does not start.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    prepare_vllm()
+    from vllm import EngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    chosen: dict[str, Any] = {
+        "dtype": "float32",
+        "limit_mm_per_prompt": {"video": 1, "image": 1, "audio": 1},
+        "disable_log_stats": True,
+        **(_ON_CPU if current_platform.is_cpu() else {}),
+        **settings,
+    }
+    try:
+        return LLMEngine.from_engine_args(EngineArgs(model=str(folder), **chosen))
+    except (RuntimeError, ValueError, OSError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise EngineError(f"vLLM does not start: {said.rstrip('.')}.") from error
 
 
 class VllmEngine:
@@ -49,26 +80,9 @@ class VllmEngine:
     name = "vllm"
 
     def __init__(self, folder: Path, **settings: Any):
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
         prepare_vllm()
         self.folder, self.towers = folder, LocalTowers(folder)
-        from vllm import EngineArgs
-        from vllm.platforms import current_platform
-        from vllm.v1.engine.llm_engine import LLMEngine
-
-        chosen: dict[str, Any] = {
-            "dtype": "float32",
-            "limit_mm_per_prompt": {"video": 1, "image": 1, "audio": 1},
-            "disable_log_stats": True,
-            **(_ON_CPU if current_platform.is_cpu() else {}),
-            **settings,
-        }
-        try:
-            self.engine = LLMEngine.from_engine_args(EngineArgs(model=str(folder), **chosen))
-        except (RuntimeError, ValueError, OSError) as error:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise EngineError(f"vLLM does not start: {said.rstrip('.')}.") from error
+        self.engine = start_in_process(folder, **settings)
         self._numbers = count()
         self._inbox: dict[str, list[CompletionOutput]] = {}
         self._lock = RLock()
@@ -95,7 +109,7 @@ class VllmEngine:
         self, messages: list[Message], clip: EncodedClip, think: bool, result: Generation | None = None
     ) -> Iterator[str]:
         """Yield the reply piece by piece, section tags included; ``result`` is filled when it is finished."""
-        asked = ask(Request(messages, clip), self.towers, think)
+        asked = ask(Request(messages, clip), self.towers.processor, think)
         pieces: list[str] = []
         tokens: list[int] = []
         scores: list[Any] = []
@@ -114,7 +128,7 @@ class VllmEngine:
 
     def generate_batch(self, requests: list[Request], think: bool) -> list[Generation]:
         """Whole replies, in order: those of :meth:`stream`, but where two tokens are all but equally likely."""
-        asked = [ask(request, self.towers, think) for request in requests]
+        asked = [ask(request, self.towers.processor, think) for request in requests]
         replies = dict(self._run(asked, streamed=False))
         return [
             Generation(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from emollm.emotions import EMOTIONS
+from emollm.model.processing_emollm import EmoLLMProcessor
 from emollm.serve.engine import LocalTowers, Request
 
 if TYPE_CHECKING:
@@ -26,9 +27,8 @@ class Asked:
     request: Request
 
 
-def ask(request: Request, towers: LocalTowers, think: bool) -> Asked:
+def ask(request: Request, processor: EmoLLMProcessor, think: bool) -> Asked:
     """The prompt of a request: tokens with single placeholders, and the states of the clip that was encoded here."""
-    processor = towers.processor
     text = processor.apply_chat_template(
         request.messages, tokenize=False, add_generation_prompt=True, enable_thinking=think
     )

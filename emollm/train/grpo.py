@@ -7,6 +7,7 @@ by itself, exactly: every step is made of the same rollouts as if the run had no
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +19,14 @@ from pydantic import Field, field_validator, model_validator
 from trl import GRPOConfig
 
 from emollm.errors import BadArgumentError
+from emollm.serve.vllm_setup import prepare_vllm
 from emollm.train.grpo_questions import questions
 from emollm.train.grpo_trainer import EmoLLMGRPOTrainer
 from emollm.train.material import Material
 from emollm.train.own import check_same, own_material, save_model
 from emollm.train.recipe import load_recipe
 from emollm.train.reward_functions import REWARDS, reward_function
+from emollm.train.rollouts import VllmRollouts
 from emollm.train.schedule import Schedule, ScheduleRecipe
 from emollm.train.sft import LORA_TARGETS, SFTRecipe, composed_material
 from emollm.train.trainer import SaveParts, go_on, last_complete, load_adapters, save_parts, tensorboard
@@ -42,6 +45,7 @@ class GRPORecipe(SFTRecipe):
     wanted_tokens: int = 160
     max_tokens: int = 256
     temperature: float = Field(default=1.0, gt=0)
+    rollouts: Literal["transformers", "vllm"] = "transformers"
     beta: float = Field(default=0.02, ge=0)
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo"] = "dapo"
     scale_rewards: Literal["group", "batch", "none"] = "group"
@@ -65,6 +69,8 @@ class GRPORecipe(SFTRecipe):
             raise ValueError("name start_from, the folder of an SFT run: a model that cannot answer earns no rewards")
         if idle := self.model_fields_set & {"gradient_accumulation", "think_weight", "answer_weight"}:
             raise ValueError(f"{', '.join(sorted(idle))} of SFT means nothing here")
+        if self.rollouts == "vllm" and self.temperature > 2:
+            raise ValueError("vLLM draws at temperatures up to 2; set rollouts to transformers")
         return self
 
 
@@ -112,10 +118,13 @@ def make_trainer(
         last: the checkpoint that the run will go on from.
     """
     schedule = None if recipe.schedule is None else Schedule(recipe.schedule, len(rows), last)
+    arguments = grpo_config(recipe)  # before vLLM starts, whose process group it would take for that of the training
+    _prepare(recipe, material.model)
+    rollouts = _rollouts(recipe, material, rows) if recipe.rollouts == "vllm" else None
     return EmoLLMGRPOTrainer(
         model=_policy(recipe, material.model),
         reward_funcs=[reward_function(name, recipe.wanted_tokens, recipe.max_tokens) for name in recipe.rewards],
-        args=grpo_config(recipe),
+        args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=material.processor.tokenizer,
         callbacks=[
@@ -125,6 +134,7 @@ def make_trainer(
         ],
         example=material.collate.example,  # type: ignore[attr-defined]
         schedule=schedule,
+        rollouts=rollouts,
     )
 
 
@@ -137,8 +147,11 @@ def train_grpo(recipe: GRPORecipe) -> dict[str, float]:
         The trainer's summary and the last step's rewards.
 
     Raises:
-        BadArgumentError: too few records can be asked about, or the run was begun with others.
+        BadArgumentError: too few records can be asked about, or the run was begun with others; or it is to have
+        rollouts by vLLM, which is not installed or cannot be had in several processes. EngineError: it does not start.
     """
+    if recipe.rollouts == "vllm":
+        _check_vllm()
     torch.manual_seed(recipe.seed)
     material = _material(recipe)
     rows = questions(material)
@@ -151,6 +164,8 @@ def train_grpo(recipe: GRPORecipe) -> dict[str, float]:
     last = last_complete(recipe.output / "checkpoints")
     trainer = make_trainer(recipe, material, rows, last)
     summary = go_on(trainer, last)
+    if trainer.rollouts is not None:
+        trainer.rollouts.close()
     save_parts(trainer.model, material.model, recipe.output)
     if recipe.records is not None:
         save_model(recipe.model, recipe.output, recipe.output / "model")
@@ -160,25 +175,54 @@ def train_grpo(recipe: GRPORecipe) -> dict[str, float]:
     return summary | {key: value for key, value in logged.items() if key.startswith("reward")}
 
 
+def _check_vllm() -> None:
+    """Before anything is read or encoded, which takes minutes."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise BadArgumentError("Rollouts by vLLM run in one process; start one, or set rollouts to transformers.")
+    prepare_vllm()
+
+
 def _material(recipe: GRPORecipe) -> Material:
     if recipe.records is None:
         return composed_material(recipe)
     return own_material(recipe.records, recipe.model, recipe.epochs, recipe.batch_size, recipe.seed)
 
 
-def _policy(recipe: GRPORecipe, model: Any) -> Any:
-    """The model with LoRA as SFT left it, or new LoRA on a whole model; adapters and towers stay as they are, so that
-    the reference, which is a copy of the LoRA, is the whole policy at the start."""
+def _prepare(recipe: GRPORecipe, model: Any) -> None:
+    """The adapters as SFT left them, and the dtype; both stay as they are from here on."""
     if recipe.start_from is not None:
         load_adapters(model, recipe.start_from)
     if recipe.bf16:
         model.model.language_model.to(torch.bfloat16)
         model.lm_head.to(torch.bfloat16)
         model.tie_weights()
+
+
+def _policy(recipe: GRPORecipe, model: Any) -> Any:
+    """The model with LoRA as SFT left it, or new LoRA on a whole model; adapters and towers stay as they are, so that
+    the reference, which is a copy of the LoRA, is the whole policy at the start."""
     if recipe.start_from is not None:
         return PeftModel.from_pretrained(model, str(recipe.start_from / "lora"), is_trainable=True)
     rank = recipe.lora_rank
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS))
+
+
+def _rollouts(recipe: GRPORecipe, material: Material, rows: list[dict[str, str]]) -> VllmRollouts:
+    """vLLM on the model as it is before the LoRA is put into it, with room for the replies of a step."""
+    start, tokenizer = recipe.start_from, material.processor.tokenizer
+    prompts = tokenizer([row["prompt"] for row in rows], add_special_tokens=False)["input_ids"]
+    return VllmRollouts(
+        material.model,
+        material.processor,
+        recipe.output / "rollouts",
+        rank=recipe.lora_rank if start is None else LoraConfig.from_pretrained(str(start / "lora")).r,
+        replies=recipe.batch_size * recipe.generations,
+        length=max(map(len, prompts)) + recipe.max_tokens,
+        max_tokens=recipe.max_tokens,
+        temperature=recipe.temperature,
+        seed=recipe.seed,
+        dtype="bfloat16" if recipe.bf16 else "float32",
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from trl import GRPOTrainer
 
 from emollm.train.collate import Example
 from emollm.train.reward_functions import reply_statistics
+from emollm.train.rollouts import VllmRollouts
 from emollm.train.schedule import Schedule
 
 Media = dict[str, Tensor]
@@ -31,6 +32,8 @@ class EmoLLMGRPOTrainer(GRPOTrainer):
     Args:
         example: a row of the dataset to its :class:`Example`.
         schedule: chooses each step's questions itself, as many as the dataset's order would bring.
+        rollouts: writes the replies; None leaves it to transformers. TRL then weighs each reply by how much likelier
+            the policy finds it than vLLM did (importance sampling), and logs how far the two differ.
     """
 
     def __init__(
@@ -38,10 +41,13 @@ class EmoLLMGRPOTrainer(GRPOTrainer):
         *args: Any,
         example: Callable[[dict[str, str]], Example],
         schedule: Schedule | None = None,
+        rollouts: VllmRollouts | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.example, self.schedule = example, schedule
+        self.example, self.schedule, self.rollouts = example, schedule, rollouts
+        self.use_vllm = rollouts is not None  # set only here, as TRL would start an engine of its own
+        self._clips: list[Example] = []
         self._media: Media = {}
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -49,7 +55,8 @@ class EmoLLMGRPOTrainer(GRPOTrainer):
         if scheduled:
             inputs = self._scheduled(len(inputs))
         device = self.accelerator.device
-        self._media = {name: value.to(device) for name, value in self._states(inputs).items()}
+        self._clips = self._examples(inputs)
+        self._media = {name: value.to(device) for name, value in _states(self._clips).items()}
         scored = {**super()._generate_and_score_completions(inputs), **self._media}
         if scheduled:
             scored["advantages"] = scored["advantages"] * self._counts
@@ -68,16 +75,19 @@ class EmoLLMGRPOTrainer(GRPOTrainer):
         first = self.accelerator.process_index * rollouts
         return every[first : first + rollouts]
 
-    def _states(self, rows: list[dict[str, str]]) -> Media:
-        """Media arguments of the model, one row a rollout; the rollouts of a group share their clip."""
+    def _examples(self, rows: list[dict[str, str]]) -> list[Example]:
+        """One a rollout; the rollouts of a group share theirs."""
         known = {row["record"]: row for row in rows}
         examples = {line: self.example(row) for line, row in known.items()}
-        clips = [examples[row["record"]] for row in rows]
-        return {
-            "face_states": _padded([clip.face for clip in clips]),
-            "audio_states": _padded([clip.sound for clip in clips]),
-            "audio_prosody": torch.stack([torch.as_tensor(clip.prosody) for clip in clips]),
-        }
+        return [examples[row["record"]] for row in rows]
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
+    ) -> tuple[list, list | None]:
+        if self.rollouts is None:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        policy = self.accelerator.unwrap_model(self.model)
+        return self.rollouts.generate(policy, self._clips, prompt_ids, self.state.global_step)
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, Media]:
         """The prompts are whole texts, in which every placeholder already stands as often as the clip needs it."""
@@ -145,6 +155,15 @@ class EmoLLMGRPOTrainer(GRPOTrainer):
         would go on from the start."""
         file = Path(resume_from_checkpoint) / "adapter_model.safetensors"
         set_peft_model_state_dict(model or self.model, load_file(file))
+
+
+def _states(clips: list[Example]) -> Media:
+    """Media arguments of the model, one row a clip."""
+    return {
+        "face_states": _padded([clip.face for clip in clips]),
+        "audio_states": _padded([clip.sound for clip in clips]),
+        "audio_prosody": torch.stack([torch.as_tensor(clip.prosody) for clip in clips]),
+    }
 
 
 def _padded(parts: list[Any]) -> Tensor:

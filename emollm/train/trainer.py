@@ -113,11 +113,15 @@ def go_on(trainer: Any, start: Path | None) -> dict[str, float]:
 def save_parts(peft_model: Any, model: Any, output: Path) -> None:
     """``adapters.safetensors`` and ``lora/`` as :func:`emollm.model.checkpoint.merged` reads them."""
     _save_adapters(model, output)
-    lora = output / "lora"
-    lora.mkdir(exist_ok=True)
+    save_lora(peft_model, output / "lora")
+
+
+def save_lora(peft_model: Any, folder: Path) -> None:
+    """The adapter that is trained, not TRL's copy of it as it was at the start, as PEFT and vLLM read one."""
+    folder.mkdir(exist_ok=True)
     state = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
-    save_file(_contiguous(state), lora / "adapter_model.safetensors")
-    peft_model.peft_config["default"].save_pretrained(lora)
+    save_file(_contiguous(state), folder / "adapter_model.safetensors")
+    peft_model.peft_config["default"].save_pretrained(folder)
 
 
 def load_adapters(model: Any, folder: Path) -> None:
