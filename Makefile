@@ -17,7 +17,7 @@ LIBRARIES := libEGL.so.1:libegl1 libGLESv2.so.2:libgles2 libGL.so.1:libgl1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test lint bench train-tiny ship-tiny python libraries
+.PHONY: help demo serve test lint bench train-tiny ship-tiny ablation python libraries
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,7 @@ bench: $(DEV) $(VLLM) ## measure against the bare parts
 	@$(RUN) benchmarks/eval.py
 	@$(RUN) benchmarks/serving.py
 	@$(RUN) benchmarks/sft.py
+	@$(RUN) benchmarks/grpo.py
 
 train-tiny: $(DEV) runs/tiny/renders.parquet ## train the small default model again, by the recipes in train/tiny
 	$(VENV)/bin/emollm train face train/tiny/face.yaml
@@ -54,6 +55,9 @@ train-tiny: $(DEV) runs/tiny/renders.parquet ## train the small default model ag
 
 ship-tiny: $(DEV) ## put the result of train-tiny into the package
 	@$(RUN) -m emollm.model.checkpoint runs/tiny/sft_pairs runs/tiny/face_aus
+
+ablation: $(DEV) | datasets ## train and evaluate variants of train/tiny/grpo.yaml, and make their tables (days on two cores)
+	$(VENV)/bin/emollm train ablation train/tiny/ablation.yaml
 
 runs/tiny/renders.parquet: | $(DEV) datasets
 	@mkdir -p $(@D)
