@@ -252,15 +252,24 @@ def card() -> None:
 @app.command()
 def train(
     stage: Annotated[
-        Literal["face", "voice", "sft", "grpo"],
-        typer.Argument(help="Face tower, voice head, or language model: by examples (sft), then by rewards (grpo)."),
+        Literal["face", "voice", "sft", "grpo", "ablation"],
+        typer.Argument(
+            help="Face tower, voice head, or language model: by examples (sft), then by rewards (grpo);"
+            " or several ways of that held against each other (ablation)."
+        ),
     ],
     recipe: Annotated[Path, typer.Argument(help="A name such as tiny/face, or the path of a YAML file.")],
     changes: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides.")] = None,
     debug: DebugOption = False,
 ) -> None:
     """Train a part of the model by a recipe; prints its scores as JSON."""
-    kinds = {"face": "FaceRecipe", "voice": "VoiceRecipe", "sft": "SFTRecipe", "grpo": "GRPORecipe"}
+    kinds = {
+        "face": "FaceRecipe",
+        "voice": "VoiceRecipe",
+        "sft": "SFTRecipe",
+        "grpo": "GRPORecipe",
+        "ablation": "AblationRecipe",
+    }
     for change in changes or []:
         if "=" not in change:
             raise BadArgumentError(f"'{change}' is not of the form key=value.")

@@ -32,6 +32,7 @@ from emollm.train.sft import LORA_TARGETS, SFTRecipe, composed_material
 from emollm.train.trainer import SaveParts, go_on, last_complete, load_adapters, save_parts, tensorboard
 
 RECIPE = "recipe.json"  # a run's settings, in its folder
+_IDLE = {"gradient_accumulation", "think_weight", "answer_weight"}  # of SFT, without meaning here
 
 
 class GRPORecipe(SFTRecipe):
@@ -67,7 +68,7 @@ class GRPORecipe(SFTRecipe):
     def _trained_before(self) -> GRPORecipe:
         if self.records is None and self.start_from is None:
             raise ValueError("name start_from, the folder of an SFT run: a model that cannot answer earns no rewards")
-        if idle := self.model_fields_set & {"gradient_accumulation", "think_weight", "answer_weight"}:
+        if idle := self.model_fields_set & _IDLE:
             raise ValueError(f"{', '.join(sorted(idle))} of SFT means nothing here")
         if self.rollouts == "vllm" and self.temperature > 2:
             raise ValueError("vLLM draws at temperatures up to 2; set rollouts to transformers")
@@ -160,7 +161,7 @@ def train_grpo(recipe: GRPORecipe) -> dict[str, float]:
             f"Only {len(rows)} of {len(material.rows)} records have an answer that opens with a label."
         )
     check_same([row["record"] for row in rows], recipe.output)
-    (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
+    (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1, exclude=_IDLE), encoding="utf-8")
     last = last_complete(recipe.output / "checkpoints")
     trainer = make_trainer(recipe, material, rows, last)
     summary = go_on(trainer, last)
