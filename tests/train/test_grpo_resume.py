@@ -13,13 +13,24 @@ import yaml
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from emollm.serve.vllm_setup import vllm_version
 from emollm.train.trainer import last_complete
 
 STEPS, SAVE_STEPS = 10, 3
 CLOCKS = {"step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
 
 
-@pytest.fixture(params=[None, {"retire_below": 0.2, "rest": 1}], ids=["plain", "schedule"])
+FEW = [{"records": 12, "think_share": 0.5, "mix": {"emotion": 1.0}}]
+needs_vllm = pytest.mark.skipif(vllm_version() is None, reason="vLLM is not installed")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param({}, id="plain"),
+        pytest.param({"schedule": {"retire_below": 0.2, "rest": 1}, "stages": FEW}, id="schedule"),
+        pytest.param({"rollouts": "vllm", "temperature": 2.0}, id="vllm", marks=needs_vllm),
+    ]
+)
 def recipe(request, tmp_path, data, parts, start):
     """Random weights are told apart by nothing but when they stop, so that is what is rewarded."""
     file = tmp_path / "grpo.yaml"
@@ -31,7 +42,7 @@ def recipe(request, tmp_path, data, parts, start):
         "faces": [str(data / "faces" / "fake.npz")],
         "voice_head": str(parts.voice_head),
         "voices": str(data / "voices" / "emodb.npz"),
-        "stages": [{"records": 40 if request.param is None else 12, "think_share": 0.5, "mix": {"emotion": 1.0}}],
+        "stages": [{"records": 40, "think_share": 0.5, "mix": {"emotion": 1.0}}],
         "start_from": str(start),
         "rewards": {"length": 1.0, "format": 1.0},
         "batch_size": 4,
@@ -43,9 +54,8 @@ def recipe(request, tmp_path, data, parts, start):
         "warmup_steps": 0,
         "save_steps": SAVE_STEPS,
         "max_steps": STEPS,
-        "schedule": request.param,
     }
-    file.write_text(yaml.safe_dump(content))
+    file.write_text(yaml.safe_dump(content | request.param))
     return file
 
 
