@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import Field, field_validator, model_validator
@@ -154,24 +155,26 @@ def train_grpo(recipe: GRPORecipe) -> dict[str, float]:
     if recipe.rollouts == "vllm":
         _check_vllm()
     torch.manual_seed(recipe.seed)
-    material = _material(recipe)
-    rows = questions(material)
-    if len(rows) < recipe.batch_size:
-        raise BadArgumentError(
-            f"Only {len(rows)} of {len(material.rows)} records have an answer that opens with a label."
-        )
-    check_same([row["record"] for row in rows], recipe.output)
-    (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1, exclude=_IDLE), encoding="utf-8")
+    with PartialState().main_process_first():  # the others read what it has written
+        material = _material(recipe)
+        rows = questions(material)
+        if len(rows) < recipe.batch_size:
+            raise BadArgumentError(
+                f"Only {len(rows)} of {len(material.rows)} records have an answer that opens with a label."
+            )
+        check_same([row["record"] for row in rows], recipe.output)
+        (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1, exclude=_IDLE), encoding="utf-8")
     last = last_complete(recipe.output / "checkpoints")
     trainer = make_trainer(recipe, material, rows, last)
     summary = go_on(trainer, last)
     if trainer.rollouts is not None:
         trainer.rollouts.close()
-    save_parts(trainer.model, material.model, recipe.output)
-    if recipe.records is not None:
-        save_model(recipe.model, recipe.output, recipe.output / "model")
     history = trainer.state.log_history
-    (recipe.output / "log.json").write_text(json.dumps(history))
+    if trainer.is_world_process_zero():
+        save_parts(trainer.model, material.model, recipe.output)
+        if recipe.records is not None:
+            save_model(recipe.model, recipe.output, recipe.output / "model")
+        (recipe.output / "log.json").write_text(json.dumps(history))
     logged = next((line for line in reversed(history) if "reward" in line), {})
     return summary | {key: value for key, value in logged.items() if key.startswith("reward")}
 
