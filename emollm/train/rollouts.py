@@ -76,6 +76,7 @@ class VllmRollouts:
             max_model_len=length,
             logprobs_mode="processed_logprobs",  # of what is drawn from, as the trainer scores it
             mm_processor_cache_gb=0,  # no clip is asked about again
+            enable_chunked_prefill=False,  # where a prompt is read in parts, vLLM cannot wind back draws on a CPU
             **({"gpu_memory_utilization": _GPU_SHARE} if torch.cuda.is_available() else {}),
         )
         self._numbers = count(1)

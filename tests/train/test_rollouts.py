@@ -182,6 +182,17 @@ def test_draws_depend_on_seed_and_step_alone(recipe, monkeypatch):
 
 
 @needs_vllm
+def test_more_prompts_than_vllm_reads_at_once(recipe, rollouts, monkeypatch):
+    trainer, rows = trainer_and_rows(recipe)
+    expected, _ = replies(trainer, rows)
+    prompts, *_ = trainer._tokenize_prompts([row["prompt"] for row in rows])
+    scheduler = rollouts.engine.engine_core.engine_core.scheduler
+    monkeypatch.setattr(scheduler, "max_num_scheduled_tokens", max(map(len, prompts)) + 10)
+    drawn, _ = replies(trainer, rows)
+    assert drawn == expected
+
+
+@needs_vllm
 def test_a_reply_ends_with_the_end_token_or_at_its_length(recipe, rollouts, monkeypatch):
     monkeypatch.setattr(rollouts, "temperature", 2.0)
     trainer, rows = trainer_and_rows(recipe)
