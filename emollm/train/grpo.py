@@ -155,7 +155,7 @@ def train_grpo(recipe: GRPORecipe) -> dict[str, float]:
     if recipe.rollouts == "vllm":
         _check_vllm()
     torch.manual_seed(recipe.seed)
-    with PartialState().main_process_first():  # the others read what it has written
+    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # the others read what it wrote
         material = _material(recipe)
         rows = questions(material)
         if len(rows) < recipe.batch_size:
