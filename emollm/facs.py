@@ -43,6 +43,7 @@ ACTION_UNITS: tuple[ActionUnit, ...] = (
 )
 AU_CODES: tuple[str, ...] = tuple(au.code for au in ACTION_UNITS)
 AU_NAMES: dict[str, str] = {au.code: au.name for au in ACTION_UNITS}
+BLINK = "AU45"
 
 # Which ARKit facial actions carry which AU, as far as it is fair to go. Left and right are averaged by the reader.
 ARKIT_TO_AU: dict[str, str] = {

@@ -56,7 +56,12 @@ class TableLayout(_Part):
 
 
 class ParquetLayout(_Part):
-    """Pictures inside a parquet file. ``votes``: column of counts, in the order of ``vote_labels``."""
+    """Pictures inside a parquet file.
+
+    Attributes:
+        votes: column of counts, in the order of ``vote_labels``.
+        aus: AU code -> column with its intensity.
+    """
 
     kind: Literal["parquet"]
     file: str
@@ -65,6 +70,7 @@ class ParquetLayout(_Part):
     columns: dict[str, str] = Field(default_factory=dict)
     votes: str | None = None
     vote_labels: list[str] = Field(default_factory=list)
+    aus: dict[str, str] = Field(default_factory=dict)
 
 
 class FrameLayout(_Part):

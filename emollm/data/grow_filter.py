@@ -17,11 +17,11 @@ from emollm.data.facts import MAX_NAMED, Span
 from emollm.data.measure import facts_of
 from emollm.data.schema import Labels, Record
 from emollm.emotions import canonical_emotion
-from emollm.facs import AU_CODES, MAX_INTENSITY
+from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY
 from emollm.reasoning.parse import ParsedAnswer, parse_answer
 from emollm.reasoning.person import named_emotions
 from emollm.reasoning.prompts import neutralise
-from emollm.reasoning.verify import BLINK, NOTEWORTHY, PRESENT, verify
+from emollm.reasoning.verify import NOTEWORTHY, PRESENT, verify
 from emollm.train.rewards import modality_reward
 
 GRAMMAR = "breaks the grammar"

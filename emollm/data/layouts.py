@@ -81,7 +81,8 @@ def _parquet(layout: ParquetLayout, folder: Path) -> Iterator[Found]:
         votes = None
         if layout.votes:
             votes = [float(count or 0) for count in row[layout.votes] or []]
-        yield Found(fields["id"], fields, votes=votes, picture=number)
+        aus = {code: _fill(column, raw, layout.file) for code, column in layout.aus.items()}
+        yield Found(fields["id"], fields, aus, votes, number)
 
 
 def _frames(layout: FrameLayout, folder: Path) -> Iterator[Found]:

@@ -15,10 +15,10 @@ from emollm.data.facts import MAX_NAMED, Facts, Phase, Span
 from emollm.data.prepare import labelled_units
 from emollm.data.schema import Labels, Record
 from emollm.emotions import EMOTIONS, EXPRESSIONS
-from emollm.facs import AU_CODES, MAX_INTENSITY
+from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY
 from emollm.reasoning.prompts import neutralise
 from emollm.reasoning.spans import au_spans
-from emollm.reasoning.verify import BLINK, PRESENT, TOLERANCE
+from emollm.reasoning.verify import PRESENT, TOLERANCE
 
 SURE = 0.6  # probability from which a reading stands against the clip's label
 MIN_PHASE_S = 2

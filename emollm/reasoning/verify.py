@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emollm.facs import AU_CODES, AU_NAMES
+from emollm.facs import AU_CODES, AU_NAMES, BLINK
 from emollm.reasoning.parse import Claim
 from emollm.reasoning.spans import au_spans
 from emollm.report import ActionUnitSpan, Verification
@@ -16,7 +16,6 @@ PRESENT = 1.0
 TOLERANCE = 1.5
 # B (slight) or more is what a careful observer should have named; blinks come and go and are no omission.
 NOTEWORTHY = 2.0
-BLINK = "AU45"
 
 
 def verify(

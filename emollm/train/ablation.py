@@ -49,11 +49,12 @@ class Variant(_Part):
 
 
 class Evaluation(_Part):
-    """A benchmark, or part of it, as ``emollm eval`` takes them."""
+    """A benchmark, or part of it, as ``emollm eval`` takes them; ``root`` where its data lie elsewhere."""
 
     benchmark: str
     split: str | None = None
     limit: int | None = None
+    root: Path | None = None
 
 
 class AblationRecipe(_Part):
@@ -149,7 +150,7 @@ def _name(evaluation: Evaluation, think: bool) -> str:
 def _options(each: Evaluation, think: bool, model: Path, folder: Path, root: Path) -> list[str]:
     given = {
         "model": model,
-        "root": root,
+        "root": each.root or root,
         "out": folder / _name(each, think),
         "split": each.split,
         "limit": each.limit,

@@ -18,7 +18,8 @@ from emollm.eval.cards import load_benchmark
 from emollm.eval.samples import benchmark_samples
 from emollm.eval.wording import WORDING_METRICS
 
-OF_OTHERS = {"ferplus", "emodb", "london", "ict_facekit"}  # tested with the data at hand
+# tested with the data at hand, and with renders (test_synthesize.py)
+OF_OTHERS = {"ferplus", "emodb", "london", "ict_facekit", "renders"}
 
 
 # What cards say ------------------------------------------------------------------------------------------------------

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from emollm.data.cards import load_data_card
 from emollm.data.expressions import Expression, choose_aus, express
 from emollm.data.head import Head, load_head
 from emollm.data.phenotypes import Traits
+from emollm.data.readers import read_rows
 from emollm.data.recipe import HeadRecipe, Recipe, load_recipe
 from emollm.data.render import Renderer
 from emollm.data.synthesize import draw_identity, synthesize
@@ -174,3 +176,16 @@ def test_recipes_are_checked(tmp_path: Path) -> None:
             load_recipe(tmp_path / "r.yaml")
     with pytest.raises(BadArgumentError, match="no recipe"):
         load_recipe(tmp_path / "none.yaml")
+
+
+def test_renders_are_a_data_set_with_people_of_its_own_in_each_split(table: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "renders").mkdir()
+    table.to_parquet(tmp_path / "renders" / "anny.parquet")
+    card = load_data_card("renders")
+    reading = read_rows(card, tmp_path, unpack=tmp_path / "unpacked")
+    assert not reading.problems
+    assert len(reading.rows) == len(table)
+    first = table.iloc[0]
+    (row,) = [row for row in reading.rows if row.clip.read_bytes() == first["image"]]
+    assert row.labels["aus"] == pytest.approx({code: first[f"au_{code}"] for code in AU_CODES})
+    assert (row.fields["split"], row.fields["speaker"]) == (first["split"], str(first["identity"]))

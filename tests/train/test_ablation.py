@@ -66,9 +66,9 @@ def recipe(tmp_path, bench, data, parts, start):
                 "against": "all",
             },
         },
-        evaluations=[{"benchmark": str(bench)}],
+        evaluations=[{"benchmark": str(bench), "root": tmp_path / "datasets"}],
         thinking=[False],
-        root=tmp_path / "datasets",
+        root=tmp_path / "other",
     )
 
 

@@ -14,9 +14,9 @@ from emollm.eval.baselines.wording import normalised, words
 from emollm.eval.cards import BenchmarkCard
 from emollm.eval.predict import cut, measured
 from emollm.eval.schema import Measured, Reply, Sample
-from emollm.facs import AU_NAMES
+from emollm.facs import AU_NAMES, BLINK
 from emollm.reasoning.prompts import MAX_TRANSCRIPT, neutralise
-from emollm.reasoning.verify import BLINK, PRESENT
+from emollm.reasoning.verify import PRESENT
 from emollm.voice.prosody import Prosody
 from emollm.weights import PARTS, fetch
 

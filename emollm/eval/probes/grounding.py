@@ -7,6 +7,7 @@ have exact labels.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from operator import methodcaller
 from pathlib import Path
@@ -23,9 +24,9 @@ from emollm.eval.probes.clips import make_once
 from emollm.eval.probes.material import Material, draw, round_robin, stem
 from emollm.eval.probes.outcome import Figure, Run, Verdict
 from emollm.eval.schema import Sample, Truth
-from emollm.facs import AU_CODES
+from emollm.facs import AU_CODES, BLINK
 from emollm.reasoning.parse import Claim
-from emollm.reasoning.verify import BLINK, NOTEWORTHY, PRESENT, TOLERANCE, verify
+from emollm.reasoning.verify import NOTEWORTHY, PRESENT, TOLERANCE, verify
 
 COUNT = 120  # pictures, unless the card says otherwise
 RENDER_SEED = 20_000  # of no training recipe, so that every identity is new
@@ -47,12 +48,13 @@ def build(card: BenchmarkCard, material: Material) -> list[Sample]:
 
 def _renders(material: Material, count: int) -> list[Sample]:
     """One picture each of ``count`` people; the intensities drawn are kept beside the pictures."""
-    pictures = material.clips / "renders"
+    recipe = load_recipe(find_card("train", "tiny/renders"))
+    recipe = recipe.model_copy(update={"seed": RENDER_SEED, "images_per_identity": 1})
+    digest = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:8]  # pictures by another recipe stay apart
+    pictures = material.clips / f"renders-{digest}"
     head = material.head()
 
     def draw_all(table: Path) -> None:
-        recipe = load_recipe(find_card("train", "tiny/renders"))
-        recipe = recipe.model_copy(update={"seed": RENDER_SEED, "images_per_identity": 1})
         renderer = Renderer(load_head(head, recipe.head.parts, recipe.head.gains))
         drawn = {}
         for identity in range(count):
@@ -75,7 +77,7 @@ def _renders(material: Material, count: int) -> list[Sample]:
 
 def score(run: Run) -> list[Figure]:
     figures = []
-    sources = (("ferplus", "FER+ faces"), ("london", "London portraits"))
+    sources = (("ferplus", "FER+ faces"), ("london", "London portraits"), ("renders", "renders"))
     for source, title in sources:
         ids = [sample.id for sample in _from(run, source)]
         borne_out = {id: _borne_out(run, id) for id in ids}
