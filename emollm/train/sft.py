@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -118,13 +119,18 @@ def composed_material(recipe: SFTRecipe) -> Material:
         raise BadArgumentError(f"The voices in {recipe.voices} were encoded for another voice head; encode them anew.")
     faces = face_states(recipe, valid=False)
     records = build_records(recipe, faces, voices)
-    rows = [records[row].to_json() for row in by_length(records, recipe.batch_size, recipe.seed)]
+    rows = [records[row].to_json() for row in by_length(records, _at_once(recipe), recipe.seed)]
     return Material(model, processor, rows, ComposedCollator(processor, faces, voices, flicker_seed=recipe.seed))
+
+
+def _at_once(recipe: SFTRecipe) -> int:
+    """Records that all processes take together: two with batches of 4 see what one with batches of 8 does."""
+    return recipe.batch_size * PartialState().num_processes
 
 
 def _own(recipe: SFTRecipe) -> Material:
     assert recipe.records is not None
-    material = own_material(recipe.records, recipe.model, recipe.epochs, recipe.batch_size, recipe.seed)
+    material = own_material(recipe.records, recipe.model, recipe.epochs, _at_once(recipe), recipe.seed)
     check_same(material.rows, recipe.output)
     return material
 
@@ -224,6 +230,7 @@ def make_trainer(recipe: SFTRecipe, material: Material, peft_model: PeftModel, l
         save_total_limit=2,
         report_to=[],
         seed=recipe.seed,
+        ddp_find_unused_parameters=True,  # a batch without a voice, or without a face, leaves its adapter unused
         max_length=None,
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -253,7 +260,9 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
         the loss there.
     """
     torch.manual_seed(recipe.seed)
-    material = composed_material(recipe) if recipe.records is None else _own(recipe)
+    process = PartialState(cpu=not torch.cuda.is_available())
+    with process.main_process_first():  # the others read what it wrote
+        material = composed_material(recipe) if recipe.records is None else _own(recipe)
     model = material.model
     peft_model = with_lora(model, recipe.lora_rank)
     if recipe.start_from is not None:
@@ -265,10 +274,11 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
     summary = go_on(trainer, last)
     if material.valid:
         summary |= trainer.evaluate()
-    save_parts(peft_model, model, recipe.output)
-    if recipe.records is not None:
-        save_model(recipe.model, recipe.output, recipe.output / "model")
-    (recipe.output / "log.json").write_text(json.dumps(trainer.state.log_history))
+    if process.is_main_process:
+        save_parts(peft_model, model, recipe.output)
+        if recipe.records is not None:
+            save_model(recipe.model, recipe.output, recipe.output / "model")
+        (recipe.output / "log.json").write_text(json.dumps(trainer.state.log_history))
     return summary
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
@@ -85,8 +86,9 @@ def last_complete(folder: Path) -> Path | None:
 
 
 def tensorboard(folder: Path, start: Path | None) -> list[TrainerCallback]:
-    """Logs for TensorBoard, where it is installed. What was logged behind the checkpoint ``start`` is dropped."""
-    if not find_spec("tensorboard"):
+    """Logs for TensorBoard, where it is installed, of the first process. What was logged behind the checkpoint
+    ``start`` is dropped."""
+    if not find_spec("tensorboard") or not PartialState().is_main_process:
         return []
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback
