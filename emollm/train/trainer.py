@@ -20,6 +20,11 @@ from emollm.train.collate import IGNORED
 
 ADAPTERS = "adapters.safetensors"
 
+# In several processes on a CPU transformers reads checkpoints to the device "cpu:0", by which torch does not know it.
+torch.serialization.register_package(
+    15, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
+)
+
 
 class WeightedTrainer(SFTTrainer):
     """SFTTrainer that keeps the order of its records and weights what it learns: the mean loss of a step is

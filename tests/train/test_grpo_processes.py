@@ -1,11 +1,8 @@
 """GRPO in two processes, as torchrun (or `accelerate launch` on GPUs) starts them."""
 
 import json
-import os
-import subprocess
-import sys
 
-import yaml
+from launch import in_two_processes
 
 
 def test_two_processes_share_the_questions_and_keep_one_schedule(data, parts, start, tmp_path):
@@ -18,14 +15,7 @@ def test_two_processes_share_the_questions_and_keep_one_schedule(data, parts, st
         "max_tokens": 24, "temperature": 3.0, "learning_rate": 0.02, "warmup_steps": 0, "save_steps": 2,
         "max_steps": 4, "schedule": {"retire_below": 0.2, "rest": 1},
     }  # fmt: skip
-    (tmp_path / "grpo.yaml").write_text(yaml.safe_dump(content))
-    launch = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "emollm.train.grpo", str(tmp_path / "grpo.yaml"),
-    ]  # fmt: skip
-    alone = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"}
-    done = subprocess.run(launch, env=os.environ | alone, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    in_two_processes("emollm.train.grpo", content, tmp_path)
 
     run = tmp_path / "run"
     names = [f"{step:05d}-{process}.jsonl" for step in (1, 2, 3, 4) for process in (0, 1)]
