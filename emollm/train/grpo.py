@@ -231,3 +231,4 @@ def _rollouts(recipe: GRPORecipe, material: Material, rows: list[dict[str, str]]
 
 if __name__ == "__main__":
     print(train_grpo(load_recipe(GRPORecipe, sys.argv[1], sys.argv[2:])))
+    PartialState().destroy_process_group()  # several processes that just end are at times aborted by torch

@@ -279,8 +279,10 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
         if recipe.records is not None:
             save_model(recipe.model, recipe.output, recipe.output / "model")
         (recipe.output / "log.json").write_text(json.dumps(trainer.state.log_history))
+    process.wait_for_everyone()
     return summary
 
 
 if __name__ == "__main__":
     print(train_sft(load_recipe(SFTRecipe, sys.argv[1], sys.argv[2:])))
+    PartialState().destroy_process_group()  # several processes that just end are at times aborted by torch
