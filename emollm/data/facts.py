@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from emollm.facs import AU_CODES
-from emollm.reasoning.verify import BLINK, PRESENT
+from emollm.facs import AU_CODES, BLINK
+from emollm.reasoning.verify import PRESENT
 
 MAX_NAMED = 4  # AUs named in one phase, strongest first
 
