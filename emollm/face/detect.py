@@ -30,6 +30,12 @@ BLENDSHAPES: tuple[str, ...] = (
     "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
     "noseSneerLeft", "noseSneerRight",
 )  # fmt: skip
+_OTHER_SIDE = {"Left": "Right", "Right": "Left"}
+#: Index of the blendshape that each one is in the mirror.
+MIRRORED: tuple[int, ...] = tuple(
+    BLENDSHAPES.index(next((name.removesuffix(s) + t for s, t in _OTHER_SIDE.items() if name.endswith(s)), name))
+    for name in BLENDSHAPES
+)
 
 
 @dataclass(frozen=True)

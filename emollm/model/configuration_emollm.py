@@ -11,39 +11,42 @@ from transformers.models.auto import CONFIG_MAPPING
 from emollm.emotions import EMOTIONS, EXPRESSIONS
 from emollm.facs import AU_CODES
 
+# Channels of MobileNet's blocks; each that is wider than the one before, but for the first, halves the resolution.
+MOBILENET = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 SUMMARY_TOKENS = 3  # after the time-aligned tokens of each modality
 
 
 class FaceEncoderConfig(PretrainedConfig):
-    """The face tower: a residual network over small grey crops, joined with the 52 blendshapes.
+    """The face tower: a MobileNet over small grey crops, joined with the 52 blendshapes.
 
     Args:
         image_size: side of the crop in pixels that the network sees.
-        widths: channels of the residual stages; each after the first halves the resolution.
-        blocks: residual blocks in each stage.
+        widths: channels of the blocks; a block that is wider than the one before, but for the first, halves the
+            resolution, and so does the stem, which has half the channels of the first.
         hidden_size: width of the fused per-frame feature.
         num_blendshapes: blendshape scores per frame (MediaPipe gives 52).
         dropout: before and after the fusing layer.
+        mirrored: read each face mirrored, too, and average (not in training). Takes twice as long.
     """
 
     model_type = "emollm_face"
 
     def __init__(
         self,
-        image_size: int = 48,
-        widths: list[int] | tuple[int, ...] = (64, 128, 256),
-        blocks: int = 2,
+        image_size: int = 80,
+        widths: Sequence[int] = MOBILENET,
         hidden_size: int = 256,
         num_blendshapes: int = 52,
         dropout: float = 0.3,
+        mirrored: bool = False,
         **kwargs: Any,
     ):
         self.image_size = image_size
         self.widths = list(widths)
-        self.blocks = blocks
         self.hidden_size = hidden_size
         self.num_blendshapes = num_blendshapes
         self.dropout = dropout
+        self.mirrored = mirrored
         super().__init__(**kwargs)
 
     @property

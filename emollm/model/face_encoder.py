@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from emollm.emotions import EXPRESSIONS
+from emollm.face.detect import MIRRORED
 from emollm.facs import AU_CODES, MAX_INTENSITY
 from emollm.model.configuration_emollm import FaceEncoderConfig
 
@@ -31,29 +32,27 @@ class FaceEncoderOutput(ModelOutput):
     valence_arousal: Tensor | None = None
 
 
-class _Block(nn.Module):
-    """Pre-activation residual block (He et al. 2016, https://arxiv.org/abs/1603.05027)."""
+class Separable(nn.Module):
+    """Depthwise and pointwise convolution, the block of MobileNet (Howard et al. 2017, https://arxiv.org/abs/1704.04861)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
-        self.norm1, self.norm2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.shortcut = (
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False) if inputs != outputs or stride > 1 else nn.Identity()
-        )
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False)
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = torch.relu(self.norm1(x))
-        h = self.conv2(torch.relu(self.norm2(self.conv1(h))))
-        return h + self.shortcut(x)
+        x = nn.functional.relu6(self.norm1(self.depthwise(x)))
+        return nn.functional.relu6(self.norm2(self.pointwise(x)))
 
 
 class FaceEncoder(PreTrainedModel):
     """Per-frame face tower.
 
     Pixels are turned grey and standardised per crop, so light, skin tone and colour cast carry no information; the
-    blendshapes say where the mesh moved. Frames without blendshapes (NaN rows) use a learned stand-in instead.
+    blendshapes say where the mesh moved. In use a face may be read as it is and mirrored, which are averaged; what is
+    measured does not depend on the side then. Frames without blendshapes (NaN rows) use a learned stand-in instead.
     """
 
     config_class = FaceEncoderConfig
@@ -62,15 +61,14 @@ class FaceEncoder(PreTrainedModel):
 
     def __init__(self, config: FaceEncoderConfig):
         super().__init__(config)
-        widths = config.widths
-        self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 1, 1, bias=False), nn.MaxPool2d(2))
-        stages, inputs = [], widths[0]
-        for i, outputs in enumerate(widths):
-            for b in range(config.blocks):
-                stages.append(_Block(inputs, outputs, stride=2 if i > 0 and b == 0 else 1))
-                inputs = outputs
-        self.stages = nn.Sequential(*stages)
-        self.norm = nn.BatchNorm2d(inputs)
+        inputs = config.widths[0] // 2
+        self.stem = nn.Conv2d(1, inputs, 3, 2, 1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(inputs)
+        blocks: list[Separable] = []
+        for outputs in config.widths:
+            blocks.append(Separable(inputs, outputs, stride=2 if blocks and outputs > inputs else 1))
+            inputs = outputs
+        self.blocks = nn.Sequential(*blocks)
         self.blendshapes = nn.Sequential(nn.Linear(config.num_blendshapes, 128), nn.GELU(), nn.Linear(128, 128))
         self.no_blendshapes = nn.Parameter(torch.zeros(128))
         self.fuse = nn.Sequential(
@@ -91,20 +89,28 @@ class FaceEncoder(PreTrainedModel):
             face_pixels: ``(N, S, S, 3)`` uint8 RGB crops, S = ``config.image_size``.
             blendshapes: ``(N, 52)`` float; a row with NaN means "no landmarks in this frame".
         """
+        hidden, units, logits, coordinates = self._read(face_pixels, blendshapes)
+        if self.config.mirrored and not self.training:
+            twin = self._read(face_pixels.flip(2), blendshapes[:, MIRRORED])
+            hidden, units, logits, coordinates = (
+                (one + other) / 2 for one, other in zip((hidden, units, logits, coordinates), twin)
+            )
+        return FaceEncoderOutput(
+            features=torch.cat([hidden, units, logits.softmax(-1), coordinates], dim=-1),
+            action_units=MAX_INTENSITY * units,
+            expression_logits=logits,
+            valence_arousal=coordinates,
+        )
+
+    def _read(self, face_pixels: Tensor, blendshapes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Fused hidden state, AUs / 5, expression logits, valence and arousal."""
         pixels = self._encode_pixels(face_pixels)
         known = ~blendshapes.isnan().any(-1, keepdim=True)
         shapes = self.blendshapes(torch.nan_to_num(blendshapes).to(pixels.dtype))
         shapes = torch.where(known, shapes, self.no_blendshapes.to(shapes.dtype))
         hidden = self.fuse(torch.cat([pixels, shapes], dim=-1))
-        aus = torch.sigmoid(self.au_head(hidden))
-        logits = self.expression_head(hidden)
-        va = torch.tanh(self.va_head(hidden))
-        return FaceEncoderOutput(
-            features=torch.cat([hidden, aus, logits.softmax(-1), va], dim=-1),
-            action_units=MAX_INTENSITY * aus,
-            expression_logits=logits,
-            valence_arousal=va,
-        )
+        units = torch.sigmoid(self.au_head(hidden))
+        return hidden, units, self.expression_head(hidden), torch.tanh(self.va_head(hidden))
 
     def _encode_pixels(self, face_pixels: Tensor) -> Tensor:
         """``(N, S, S, 3)`` uint8 -> ``(N, widths[-1])``."""
@@ -114,9 +120,13 @@ class FaceEncoder(PreTrainedModel):
                 f"face_pixels must be uint8 of shape (N, {size}, {size}, 3), "
                 f"not {face_pixels.dtype} of shape {tuple(face_pixels.shape)}"
             )
-        weights = torch.tensor([0.299, 0.587, 0.114], device=face_pixels.device)
-        grey = (face_pixels.float() @ weights).unsqueeze(1)
-        grey = (grey - grey.mean((2, 3), keepdim=True)) / (grey.std((2, 3), keepdim=True) + 8.0)
-        grey = grey.to(next(self.stem.parameters()).dtype, memory_format=torch.channels_last)  # twice as fast on CPU
-        x = self.stages(self.stem(grey))
-        return torch.relu(self.norm(x)).mean((2, 3))
+        grey = grey_pixels(face_pixels)
+        grey = grey.to(self.stem.weight.dtype, memory_format=torch.channels_last)  # twice as fast on CPU
+        return self.blocks(nn.functional.relu6(self.stem_norm(self.stem(grey)))).mean((2, 3))
+
+
+def grey_pixels(face_pixels: Tensor) -> Tensor:
+    """``(N, S, S, 3)`` uint8 -> ``(N, 1, S, S)``, each crop with mean 0 and deviation 1 (less if nearly flat)."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=face_pixels.device)
+    grey = (face_pixels.float() @ weights).unsqueeze(1)
+    return (grey - grey.mean((2, 3), keepdim=True)) / (grey.std((2, 3), keepdim=True) + 8.0)

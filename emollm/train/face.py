@@ -22,12 +22,16 @@ from transformers.trainer_utils import EvalPrediction
 from emollm.data.faces import Faces, prepare_faces
 from emollm.data.pseudo import add_pseudo_units
 from emollm.emotions import EXPRESSIONS, VALENCE_AROUSAL
-from emollm.face.detect import BLENDSHAPES, FaceLandmarker
+from emollm.face.detect import MIRRORED, FaceLandmarker
 from emollm.facs import MAX_INTENSITY
 from emollm.model.configuration_emollm import FaceEncoderConfig
 from emollm.model.face_encoder import FaceEncoder
+from emollm.train.backbone import start_from_backbone
+from emollm.train.calibrate import shift_units, weigh_prior
 from emollm.train.recipe import last_checkpoint, load_recipe
 from emollm.weights import fetch
+
+CALIBRATED_ON = 4000  # training renders by which the AU head is shifted
 
 
 class FaceRecipe(BaseModel):
@@ -39,6 +43,7 @@ class FaceRecipe(BaseModel):
     sources: dict[str, Path]
     cache: Path
     start_from: Path | None = None
+    backbone: bool = False
     tower: dict[str, Any] = {}
     epochs: float = 16
     batch_size: int = 128
@@ -49,19 +54,10 @@ class FaceRecipe(BaseModel):
     pseudo_aus: bool = False
     render_share: float | None = None
     mixup: float = 0.0
+    adversary_weight: float = 0.0
+    prior_strength: float = 0.0
     seed: int = 0
     max_steps: int = -1
-
-
-def _mirror_order() -> list[int]:
-    """Index of each blendshape's mirror image, for horizontal flips."""
-    swap = {"Left": "Right", "Right": "Left"}
-    order = []
-    for name in BLENDSHAPES:
-        side = next((s for s in swap if name.endswith(s)), None)
-        mirrored = name.removesuffix(side) + swap[side] if side else name
-        order.append(BLENDSHAPES.index(mirrored))
-    return order
 
 
 class FaceCollator:
@@ -69,8 +65,8 @@ class FaceCollator:
 
     Augmentation: flip, rotation, zoom, shift, loss of resolution, noise, an occluding patch, the unaligned picture
     instead of the aligned one, and blendshapes left out, so that the tower learns to read pixels alone too; with
-    ``mixup``, the parameter of its beta distribution, pairs of faces are blended (Zhang et al. 2018,
-    https://arxiv.org/abs/1710.09412).
+    ``mixup``, the parameter of its beta distribution, pairs of faces with votes are blended (Zhang et al. 2018,
+    https://arxiv.org/abs/1710.09412). Renders are not: their labels are exact, and those of a blend would not be.
     """
 
     def __init__(
@@ -84,8 +80,9 @@ class FaceCollator:
     ):
         self.faces, self.size, self.augment, self.mixup = faces, size, augment, mixup
         self.whole_share, self.no_shapes_share = whole_share, no_shapes_share
-        self.mirror = _mirror_order()
         self.va = torch.tensor([VALENCE_AROUSAL[e] for e in EXPRESSIONS])
+        coded = sorted(set(faces.person[faces.origin == "exact"]) - {""})
+        self.people = {name: number for number, name in enumerate(coded)}
 
     def __call__(self, rows: list[int]) -> dict[str, Tensor]:
         index = np.asarray(rows)
@@ -103,7 +100,7 @@ class FaceCollator:
             shapes[drop] = float("nan")
             flip = torch.rand(n) < 0.5
             pixels = torch.where(flip[:, None, None], pixels.flip(-1), pixels)
-            shapes = torch.where(flip[:, None], shapes[:, self.mirror], shapes)
+            shapes = torch.where(flip[:, None], shapes[:, MIRRORED], shapes)
             shapes = shapes + 0.02 * torch.randn_like(shapes)
         pixels = self._resample(pixels.unsqueeze(1))
         if self.augment and self.mixup:
@@ -121,15 +118,14 @@ class FaceCollator:
             if self.augment
             else torch.where(exact[:, None], aus, float("nan")),  # pseudo-labels score nothing
             "va": expression @ self.va,
+            "person": torch.tensor([self.people.get(name, -1) for name in self.faces.person[index]]),
         }
 
     def _pairs(self, expression: Tensor) -> tuple[Tensor, Tensor]:
-        """Each row's partner, which has the same kind of labels, and the row's own share in the blend."""
+        """Each row's partner, which has votes too (itself where it has none), and the row's own share in the blend."""
         partner = torch.arange(len(expression))
-        voted = ~expression.isnan().any(-1)
-        for kind in (voted, ~voted):
-            rows = torch.nonzero(kind).flatten()
-            partner[rows] = rows[torch.randperm(len(rows))]
+        voted = torch.nonzero(~expression.isnan().any(-1)).flatten()
+        partner[voted] = voted[torch.randperm(len(voted))]
         share = torch.distributions.Beta(self.mixup, self.mixup).sample((len(expression),))
         return partner, torch.maximum(share, 1 - share)
 
@@ -145,33 +141,57 @@ class FaceCollator:
         theta = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
         grid = F.affine_grid(theta, [n, 1, self.size, self.size], align_corners=False)
         pixels = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-        coarse = F.interpolate(
-            F.interpolate(pixels, scale_factor=0.5, mode="area"), size=pixels.shape[-2:], mode="bilinear"
-        )
-        pixels = torch.where((torch.rand(n) < 0.15).view(-1, 1, 1, 1), coarse, pixels)
+        small = int(self.size * float(torch.empty(()).uniform_(0.3, 0.7)))
+        coarse = F.interpolate(F.interpolate(pixels, (small, small), mode="area"), pixels.shape[-2:], mode="bilinear")
+        pixels = torch.where((torch.rand(n) < 0.3).view(-1, 1, 1, 1), coarse, pixels)
         noise = torch.rand(n, 1, 1, 1) * 12 * (torch.rand(n, 1, 1, 1) < 0.3)
         pixels = pixels + noise * torch.randn_like(pixels)
         for i in torch.nonzero(torch.rand(n) < 0.25).flatten().tolist():
-            high, wide = torch.randint(6, 20, (2,)).tolist()
-            top, left = torch.randint(0, self.size - 6, (2,)).tolist()
+            high, wide = torch.randint(self.size // 8, self.size * 2 // 5, (2,)).tolist()
+            top, left = torch.randint(0, self.size * 7 // 8, (2,)).tolist()
             pixels[i, :, top : top + high, left : left + wide] = torch.rand(()) * 255
         return pixels
+
+
+class _Reversed(torch.autograd.Function):
+    """Identity whose gradient is turned round (Ganin & Lempitsky 2015, https://arxiv.org/abs/1409.7495)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return -grads[0]
 
 
 class FaceObjective(nn.Module):
     """The tower with its losses; a label that is NaN costs nothing.
 
-    Expressions: cross-entropy against the vote shares (Barsoum et al. 2016). AUs: squared error on intensity / 5
-    (most AUs are absent in most faces: an absolute error would be served best by always saying zero).
+    Expressions: cross-entropy against the vote shares (Barsoum et al. 2016). AUs: cross-entropy against intensity / 5,
+    whose least is where the squared error's is, but which does not fade where the head is sure and wrong.
     Valence and arousal: Huber loss against the votes' mean coordinates, a derived label, not a human rating.
+    With an ``adversary_weight``, a classifier tells the ``people`` of the renders apart by the hidden state, and the
+    tower learns to leave nothing to tell them by (identity-adversarial training, as in Zhang et al. 2018,
+    https://arxiv.org/abs/1803.02801).
     """
 
-    def __init__(self, tower: FaceEncoder, au_weight: float, va_weight: float):
+    def __init__(
+        self, tower: FaceEncoder, au_weight: float, va_weight: float, adversary_weight: float = 0.0, people: int = 0
+    ):
         super().__init__()
         self.tower, self.au_weight, self.va_weight = tower, au_weight, va_weight
+        self.adversary_weight = adversary_weight
+        self.adversary = nn.Linear(tower.config.hidden_size, people) if adversary_weight else None
 
     def forward(
-        self, face_pixels: Tensor, blendshapes: Tensor, expression: Tensor, aus: Tensor, va: Tensor
+        self,
+        face_pixels: Tensor,
+        blendshapes: Tensor,
+        expression: Tensor,
+        aus: Tensor,
+        va: Tensor,
+        person: Tensor,
     ) -> dict[str, Tensor]:
         out = self.tower(face_pixels, blendshapes)
         logits, units, coordinates = out.expression_logits, out.action_units, out.valence_arousal
@@ -184,8 +204,14 @@ class FaceObjective(nn.Module):
             loss = loss + F.cross_entropy(logits[voted].float(), expression[voted])
             loss = loss + self.va_weight * F.smooth_l1_loss(coordinates[voted].float(), va[voted], beta=0.2)
         if coded.any():
-            error = F.mse_loss(units[coded].float() / MAX_INTENSITY, aus[coded] / MAX_INTENSITY)
+            guess = (units[coded].float() / MAX_INTENSITY).clamp(1e-4, 1 - 1e-4)
+            error = -torch.lerp((1 - guess).log(), guess.log(), aus[coded] / MAX_INTENSITY).mean()
             loss = loss + self.au_weight * error
+        known = person >= 0
+        if self.adversary is not None and self.training and known.any():
+            hidden = out.features[known, : self.tower.config.hidden_size]
+            told = self.adversary(_Reversed.apply(hidden.float()))
+            loss = loss + self.adversary_weight * F.cross_entropy(told, person[known])
         return {"loss": loss, "logits": logits.float(), "aus": units.float()}
 
 
@@ -267,6 +293,15 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
         else FaceEncoder(FaceEncoderConfig(**recipe.tower))
     )
     size = tower.config.image_size
+    rows = np.arange(len(faces))
+    learned = rows[~faces.valid]
+    collator = FaceCollator(faces, size, augment=True, mixup=recipe.mixup)
+    plain = FaceCollator(faces, size, augment=False)
+    if recipe.backbone:
+        some = np.random.default_rng(recipe.seed).choice(learned, min(512, len(learned)), replace=False)
+        file = fetch("face_backbone") / "mobilenet.safetensors"
+        start_from_backbone(tower, file, plain(some.tolist())["face_pixels"])
+    tower.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
     arguments = TrainingArguments(
         output_dir=str(recipe.output / "checkpoints"),
         num_train_epochs=recipe.epochs,
@@ -290,19 +325,26 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
         report_to=[],
         seed=recipe.seed,
     )
-    rows = np.arange(len(faces))
     weights = None if recipe.render_share is None else draw_weights(faces.subset(~faces.valid), recipe.render_share)
     trainer = _FaceTrainer(
-        model=FaceObjective(tower, recipe.au_weight, recipe.va_weight),
+        model=FaceObjective(tower, recipe.au_weight, recipe.va_weight, recipe.adversary_weight, len(collator.people)),
         args=arguments,
-        data_collator=FaceCollator(faces, size, augment=True, mixup=recipe.mixup),
-        eval_collator=FaceCollator(faces, size, augment=False),
+        data_collator=collator,
+        eval_collator=plain,
         weights=weights,
-        train_dataset=rows[~faces.valid].tolist(),
+        train_dataset=learned.tolist(),
         eval_dataset=rows[faces.valid].tolist(),
         compute_metrics=_with_selection,
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(recipe.output / "checkpoints"))
+    (recipe.output / "log.json").write_text(json.dumps(trainer.state.log_history))
+    voted = ~faces.valid & ~np.isnan(faces.expression).any(-1)
+    if voted.any() and recipe.prior_strength:
+        weigh_prior(tower, faces.subset(voted), recipe.prior_strength)
+    coded = np.flatnonzero(~faces.valid & (faces.origin == "exact"))
+    if len(coded):
+        renders = faces.subset(coded[:: -(-len(coded) // CALIBRATED_ON)])
+        shift_units(tower, predict_faces(tower, renders)[1], renders.aus)
     tower.save_pretrained(recipe.output)
     scores = score_faces(tower, faces.subset(faces.valid))
     (recipe.output / "scores.json").write_text(json.dumps(scores, indent=1))

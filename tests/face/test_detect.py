@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emollm.errors import EmoLLMError
-from emollm.face.detect import BLENDSHAPES, Detection, FaceLandmarker, _pose
+from emollm.face.detect import BLENDSHAPES, MIRRORED, Detection, FaceLandmarker, _pose
 from emollm.weights import fetch
 
 
@@ -86,3 +86,9 @@ def test_missing_system_library_of_opencv_is_the_same_sentence(tmp_path: Path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert "apt-get install -y libegl1 libgles2 libgl1" in done.stdout
+
+
+def test_what_is_left_is_right_in_the_mirror():
+    assert [MIRRORED[MIRRORED[i]] for i in range(52)] == list(range(52))
+    assert BLENDSHAPES[MIRRORED[BLENDSHAPES.index("mouthSmileLeft")]] == "mouthSmileRight"
+    assert MIRRORED[BLENDSHAPES.index("jawOpen")] == BLENDSHAPES.index("jawOpen")

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from emollm.face.detect import MIRRORED
 from emollm.model.configuration_emollm import FaceEncoderConfig
 from emollm.model.face_encoder import FaceEncoder
 
@@ -9,7 +10,7 @@ from emollm.model.face_encoder import FaceEncoder
 @pytest.fixture(scope="module")
 def tower():
     torch.manual_seed(0)
-    tower = FaceEncoder(FaceEncoderConfig(image_size=24, widths=[4, 8], blocks=1, hidden_size=16)).eval()
+    tower = FaceEncoder(FaceEncoderConfig(image_size=24, widths=[4, 8], hidden_size=16)).eval()
     tower.no_blendshapes.data.fill_(0.5)
     return tower
 
@@ -91,3 +92,21 @@ def test_save_and_load(tower, frames, tmp_path):
     tower.save_pretrained(tmp_path)
     with torch.no_grad():
         assert torch.equal(FaceEncoder.from_pretrained(tmp_path).eval()(*frames).features, tower(*frames).features)
+
+
+def test_a_mirrored_reading_is_the_mean_of_both_sides(tower, frames):
+    pixels, shapes = frames
+    shapes = shapes.clone()
+    shapes[1] = float("nan")
+    sides = (pixels, shapes), (pixels.flip(2), shapes[:, MIRRORED])
+    with torch.no_grad():
+        one, other = (tower(*side) for side in sides)
+        tower.config.mirrored = True
+        try:
+            both, turned = (tower(*side) for side in sides)
+        finally:
+            tower.config.mirrored = False
+    assert_close(both.features, turned.features)
+    assert_close(both.expression_logits, (one.expression_logits + other.expression_logits) / 2)
+    assert_close(both.action_units, (one.action_units + other.action_units) / 2)
+    assert (both.features - one.features).abs().max() > 1e-4
