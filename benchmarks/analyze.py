@@ -69,7 +69,9 @@ class BareParts:
     def towers(self) -> None:
         media, model = self.media, self.engine.model
         if "face_pixels" in media:
-            model.get_face_features(media["face_pixels"], media["face_blendshapes"], media["face_window"])
+            model.get_face_features(
+                media["face_pixels"], media["face_blendshapes"], media["face_window"], media["face_window_s"]
+            )
         if "input_features" in media:
             model.get_audio_features(
                 media["input_features"], media["audio_seconds"], media["audio_window_s"], media["audio_prosody"]

@@ -46,7 +46,7 @@ REWARDS = {
     "length": 0.25,
 }
 TURNS = ("transformers", "vllm")
-MEDIA = ("face_states", "audio_states", "audio_prosody")
+MEDIA = ("face_states", "face_window_s", "audio_states", "audio_prosody")
 Seconds = dict[str, list[float]]
 
 

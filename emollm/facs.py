@@ -7,6 +7,8 @@ Names and codes follow Ekman, Friesen & Hager, *Facial Action Coding System* (20
 from dataclasses import dataclass
 
 MAX_INTENSITY = 5.0
+# FACS intensity A (trace) is the least that may be called present; the same threshold opens a measured span.
+PRESENT = 1.0
 
 
 @dataclass(frozen=True)

@@ -113,10 +113,11 @@ def test_batches_of_real_clips(workplace, tiny):
     records += [film.model_copy(update={"id": part, "without": part}) for part in ("face", "voice")]
     collate = ClipCollator(processor, encoder, workplace)
     batch = collate([{"record": record.model_dump_json()} for record in records])
-    for name, token in (("face_states", FACE_TOKEN), ("audio_states", AUDIO_TOKEN)):
+    faces, sounds = torch.where(batch["face_window_s"] > 0, 33, 5), torch.full((len(records),), 6)
+    for name, token, symbols in (("face_states", FACE_TOKEN, faces), ("audio_states", AUDIO_TOKEN, sounds)):
         placeholders = (batch["input_ids"] == processor.tokenizer.convert_tokens_to_ids(token)).sum(1)
         windows = (~batch[name].isnan().any(-1)).sum(1)
-        assert torch.equal(placeholders, torch.where(windows > 0, windows + 3, 0))
+        assert torch.equal(placeholders, torch.where(windows > 0, windows + 3 + symbols, 0))
         modality = "face" if name == "face_states" else "voice"
         for record, count in zip(records, placeholders.tolist()):
             assert record.without != modality or count == 0

@@ -174,7 +174,9 @@ class ClipEncoder:
         sound, prosody = np.zeros((0, config.audio_state_size), np.float32), np.zeros(8, np.float32)
         readings = np.zeros(0, np.float32)
         if "face_pixels" in media:
-            faces = model.get_face_features(media["face_pixels"], media["face_blendshapes"], media["face_window"])
+            faces = model.get_face_features(
+                media["face_pixels"], media["face_blendshapes"], media["face_window"], media["face_window_s"]
+            )
             if bool(faces.present.any()):  # type: ignore[union-attr]
                 face = faces.last_hidden_state[0].float().cpu().numpy()  # type: ignore[index]
         if "input_features" in media:

@@ -135,10 +135,12 @@ def _number(*decided_by: object) -> int:
 def encoded_clip(states: ClipStates) -> EncodedClip:
     """A clip's kept states as engines take them."""
     shown = np.flatnonzero(~np.isnan(states.face).any(-1)).tolist()
+    placeholders = Placeholders(shown, len(states.sound), states.window_s, states.duration_s > 0)
     tensors = {}
     if shown:
         tensors["face_states"] = torch.from_numpy(states.face)[None]
+        tensors["face_window_s"] = torch.tensor([placeholders.face_window_s])
     if len(states.sound):
         tensors["audio_states"] = torch.from_numpy(states.sound)[None]
         tensors["audio_prosody"] = torch.from_numpy(states.prosody)[None]
-    return EncodedClip(Placeholders(shown, len(states.sound), states.window_s, states.duration_s > 0), tensors)
+    return EncodedClip(placeholders, tensors)

@@ -30,11 +30,12 @@ from emollm.model.processing_emollm import (
     THINK_TOKENS,
     EmoLLMProcessor,
 )
+from emollm.model.symbols import SYMBOLS
 from emollm.weights import PARTS, cached_folder, fetch
 
 SHIPPED = Path(__file__).parent.parent / "checkpoints" / "tiny"
 CHAT_TEMPLATE = Path(__file__).parent / "chat_template.jinja"
-_TRAINED = ("voice_head", "face_adapter", "audio_adapter", "prosody_adapter")
+_TRAINED = ("voice_head", "face_adapter", "audio_adapter", "prosody_adapter", "reading_symbols")
 _TURN, _END = "<|im_start|>", "<|im_end|>"  # marks of the chat template
 _NEW_TOKENS = {
     FACE_TOKEN: " face picture", AUDIO_TOKEN: " voice sound", THINK_TOKENS[0]: " ponder inside",
@@ -81,7 +82,8 @@ def assemble(
 ) -> tuple[EmoLLMForConditionalGeneration, EmoLLMProcessor]:
     """Put a model together from a language model, a speech encoder and (if given) a trained face tower and voice head.
 
-    The adapters start with reading embeddings made of the language model's own words; the rest of them is random.
+    The adapters start with reading embeddings and the reading symbols with embeddings made of the language model's own
+    words; the rest of the adapters is random.
 
     Args:
         llm: folder or hub id of a causal language model with its tokenizer.
@@ -163,12 +165,23 @@ def _name_new_tokens(embeddings: Tensor, tokenizer: Any, old_size: int, marks: t
 
 @torch.no_grad()
 def _name_readings(model: EmoLLMForConditionalGeneration, tokenizer: Any) -> None:
-    """Reading embeddings: the mean embedding of the words, at the length of a typical token embedding."""
+    """Reading embeddings and symbols: the mean embedding of the words, at the length of a typical token embedding."""
     embeddings = _embeddings(model)
     typical = embeddings.norm(dim=-1).median()
 
     def vector(words: str) -> Tensor:
         mean = embeddings[tokenizer.encode(" " + words, add_special_tokens=False)].mean(0)
+        return mean / mean.norm() * typical
+
+    def symbol(parts: tuple[str, ...]) -> Tensor:
+        """A digit is what it is in a number, without a space, so that it can be copied."""
+        rows = [
+            embeddings[tokenizer.encode(part, add_special_tokens=False)].mean(0) if part.isdigit() else vector(part)
+            for part in parts
+        ]
+        if len(rows) == 1:
+            return rows[0]
+        mean = torch.stack(rows).mean(0)
         return mean / mean.norm() * typical
 
     core = model.model
@@ -180,6 +193,8 @@ def _name_readings(model: EmoLLMForConditionalGeneration, tokenizer: Any) -> Non
     nn.init.zeros_(core.prosody_adapter.bias)
     for adapter in (core.face_adapter, core.audio_adapter):
         nn.init.normal_(adapter.down.weight, std=float(typical) / adapter.down.in_features**0.5 / 4)
+    core.reading_symbols.symbol.weight.copy_(torch.stack([symbol(parts) for parts in SYMBOLS]))
+    nn.init.zeros_(core.reading_symbols.slot.weight)
 
 
 def _columns(vectors: list[Tensor], vector: Callable[[str], Tensor]) -> Tensor:
@@ -233,7 +248,8 @@ def default_model(progress: bool = True) -> Path:
     Raises:
         WeightsError: a pretrained part cannot be fetched, or this copy of the package ships no trained parts.
     """
-    files = sorted(file for file in SHIPPED.rglob("*") if file.suffix in (".safetensors", ".json"))
+    kinds, note = (".safetensors", ".json"), "training.json"  # which tells of the training and decides nothing
+    files = sorted(file for file in SHIPPED.rglob("*") if file.suffix in kinds and file.name != note)
     if not files:
         raise WeightsError("This copy of EmoLLM ships no trained parts; reinstall the package or pass a model folder.")
     digest = hashlib.sha256()

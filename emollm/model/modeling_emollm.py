@@ -56,6 +56,7 @@ class EmoLLMModel(TowerMixin, EmoLLMPreTrainedModel):
         face_pixels: Tensor | None = None,
         face_blendshapes: Tensor | None = None,
         face_window: Tensor | None = None,
+        face_window_s: Tensor | None = None,
         face_states: Tensor | None = None,
         input_features: Tensor | None = None,
         audio_seconds: Tensor | None = None,
@@ -70,7 +71,9 @@ class EmoLLMModel(TowerMixin, EmoLLMPreTrainedModel):
         if input_ids is not None:
             faces = sounds = None
             if face_states is not None or face_pixels is not None:
-                faces = self.get_face_features(face_pixels, face_blendshapes, face_window, face_states).pooler_output
+                faces = self.get_face_features(
+                    face_pixels, face_blendshapes, face_window, face_window_s, face_states
+                ).pooler_output
             if audio_states is not None or input_features is not None:
                 sounds = self.get_audio_features(
                     input_features, audio_seconds, audio_window_s, audio_prosody, audio_states
@@ -134,6 +137,7 @@ class EmoLLMForConditionalGeneration(EmoLLMPreTrainedModel, GenerationMixin):
         face_pixels: Tensor | None = None,
         face_blendshapes: Tensor | None = None,
         face_window: Tensor | None = None,
+        face_window_s: Tensor | None = None,
         face_states: Tensor | None = None,
         input_features: Tensor | None = None,
         audio_seconds: Tensor | None = None,
@@ -149,6 +153,7 @@ class EmoLLMForConditionalGeneration(EmoLLMPreTrainedModel, GenerationMixin):
             face_pixels=face_pixels,
             face_blendshapes=face_blendshapes,
             face_window=face_window,
+            face_window_s=face_window_s,
             face_states=face_states,
             input_features=input_features,
             audio_seconds=audio_seconds,
@@ -184,7 +189,7 @@ class EmoLLMForConditionalGeneration(EmoLLMPreTrainedModel, GenerationMixin):
 
 
 MEDIA_ARGUMENTS = (
-    "face_pixels", "face_blendshapes", "face_window", "face_states",
+    "face_pixels", "face_blendshapes", "face_window", "face_window_s", "face_states",
     "input_features", "audio_seconds", "audio_window_s", "audio_prosody", "audio_states",
 )  # fmt: skip
 

@@ -1,11 +1,13 @@
 """The processor: perception of a clip and a text with placeholders to model inputs.
 
 In the text a face is one ``<|face|>`` and a voice one ``<|audio|>`` (the chat template writes both for a video). Each
-is expanded to a time-stamped run of placeholders, one per window and three for the summary, or to words that declare
-the modality missing::
+is expanded to a time-stamped run of placeholders, one per window, three for the summary and one per reading symbol
+(:mod:`emollm.model.symbols`), or to words that declare the modality missing::
 
-    face: 0s<|face|><|face|> 1s<|face|><|face|> all<|face|><|face|><|face|>
+    face: 0s<|face|><|face|> 1s<|face|><|face|> all<|face|><|face|><|face|> course part<|face|>... part<|face|>...
     voice: none
+
+A picture has no times and no course: ``face:<|face|> all<|face|><|face|><|face|> shows<|face|>...``.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from emollm.face.track import FaceTrack
 from emollm.media.clip import SAMPLE_RATE, Clip
 from emollm.model.audio_encoder import CHUNK_SECONDS, PROSODY_SIZE
 from emollm.model.configuration_emollm import SUMMARY_TOKENS
+from emollm.model.course import MAX_PHASES
+from emollm.model.symbols import PHASE_SYMBOLS, STILL_SYMBOLS, VOICE_SYMBOLS
 from emollm.voice.prosody import Prosody
 
 FACE_TOKEN, AUDIO_TOKEN = "<|face|>", "<|audio|>"
@@ -75,6 +79,11 @@ class Placeholders:
         shown = sorted(set(face_windows(clip).tolist()) - {-1})
         return cls(shown, audio_window_count(clip), clip.window_s, clip.duration_s > 0)
 
+    @property
+    def face_window_s(self) -> float:
+        """Seconds of a window as the face tower is given them, 0 for a picture."""
+        return self.window_s if self.timed else 0.0
+
 
 def face_windows(inputs: ClipInputs) -> np.ndarray:
     """``(T,)`` index of the window of each frame, -1 for frames that are not usable."""
@@ -90,8 +99,8 @@ def audio_window_count(inputs: ClipInputs) -> int:
     return min(math.ceil(len(inputs.waveform) / SAMPLE_RATE / inputs.window_s - 1e-4), MAX_WINDOWS)
 
 
-def _run(name: str, token: str, windows: list[int], clip: Placeholders) -> str:
-    """Time-stamped placeholders of one modality, or the words that it is missing."""
+def _run(name: str, token: str, windows: list[int], clip: Placeholders, symbols: str) -> str:
+    """Time-stamped placeholders of one modality and those of its ``symbols``, or the words that it is missing."""
     if not windows:
         return f"{name}: none\n"
     pieces, last = [f"{name}:"], -1
@@ -101,7 +110,17 @@ def _run(name: str, token: str, windows: list[int], clip: Placeholders) -> str:
             pieces.append(f" {second}s")
             last = second
         pieces.append(token)
-    return "".join([*pieces, " all", token * SUMMARY_TOKENS, "\n"])
+    return "".join([*pieces, " all", token * SUMMARY_TOKENS, symbols, "\n"])
+
+
+def _face_run(clip: Placeholders) -> str:
+    part = " part" + FACE_TOKEN * PHASE_SYMBOLS
+    symbols = " course" + part * MAX_PHASES if clip.timed else " shows" + FACE_TOKEN * STILL_SYMBOLS
+    return _run("face", FACE_TOKEN, clip.face, clip, symbols)
+
+
+def _voice_run(clip: Placeholders) -> str:
+    return _run("voice", AUDIO_TOKEN, list(range(clip.audio)), clip, " sounds" + AUDIO_TOKEN * VOICE_SYMBOLS)
 
 
 class EmoLLMProcessor(ProcessorMixin):
@@ -113,7 +132,7 @@ class EmoLLMProcessor(ProcessorMixin):
         image_size: side of the face crops that the face tower takes.
     """
 
-    def __init__(self, feature_extractor: Any, tokenizer: Any, image_size: int = 48, chat_template: str | None = None):
+    def __init__(self, feature_extractor: Any, tokenizer: Any, image_size: int = 80, chat_template: str | None = None):
         self.image_size = image_size
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
 
@@ -146,9 +165,8 @@ class EmoLLMProcessor(ProcessorMixin):
             clip = next(waiting, None)
             if clip is None:
                 raise ValueError("the text has more placeholders than there are clips")
-            face = _run("face", FACE_TOKEN, clip.face, clip) if FACE_TOKEN in match[0] else ""
-            voice = _run("voice", AUDIO_TOKEN, list(range(clip.audio)), clip) if AUDIO_TOKEN in match[0] else ""
-            return face + voice
+            face = _face_run(clip) if FACE_TOKEN in match[0] else ""
+            return face + (_voice_run(clip) if AUDIO_TOKEN in match[0] else "")
 
         expanded = [_PLACEHOLDER.sub(fill, text) for text in texts]
         if next(waiting, None) is not None:
@@ -179,6 +197,9 @@ class EmoLLMProcessor(ProcessorMixin):
             "face_pixels": torch.from_numpy(pixels),
             "face_blendshapes": torch.from_numpy(shapes),
             "face_window": torch.from_numpy(window),
+            "face_window_s": torch.tensor(
+                [Placeholders.of(clip).face_window_s for clip in clips], dtype=torch.float32
+            ),
         }
 
     def _pack_sounds(self, clips: list[ClipInputs]) -> dict[str, torch.Tensor]:

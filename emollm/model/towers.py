@@ -16,7 +16,9 @@ from emollm.errors import WeightsError
 from emollm.model.adapters import TokenAdapter, summarise
 from emollm.model.audio_encoder import CHUNK_SECONDS, PROSODY_SIZE, audio_tower, encode_chunks, pool_layers, voice_head
 from emollm.model.configuration_emollm import SUMMARY_TOKENS, EmoLLMConfig
+from emollm.model.course import read_course
 from emollm.model.face_encoder import FaceEncoder
+from emollm.model.symbols import ReadingSymbols, face_symbols, stated_symbols, voice_symbols
 
 
 @dataclass
@@ -25,7 +27,8 @@ class TowerOutput(BaseModelOutputWithPooling):
 
     Attributes:
         last_hidden_state: tower states to pass back as ``face_states`` / ``audio_states`` (the clip encoded once).
-        pooler_output: ``(number of placeholders, text_size)`` adapter tokens, items in order, windows then summaries.
+        pooler_output: ``(number of placeholders, text_size)`` tokens, items in order: windows, summaries, reading
+            symbols.
         readings: ``(I, W, R)`` what the face heads read in each window, ``(I, R)`` what the voice head read.
         present: ``(I, W)`` bool, windows that hold something.
     """
@@ -55,12 +58,14 @@ class TowerMixin:
             text_size,
         )
         self.prosody_adapter = nn.Linear(PROSODY_SIZE, text_size)
+        self.reading_symbols = ReadingSymbols(text_size)
 
     def get_face_features(
         self,
         face_pixels: Tensor | None = None,
         face_blendshapes: Tensor | None = None,
         face_window: Tensor | None = None,
+        face_window_s: Tensor | None = None,
         face_states: Tensor | None = None,
     ) -> TowerOutput:
         """Encode faces.
@@ -69,17 +74,23 @@ class TowerMixin:
             face_pixels: ``(I, T, S, S, 3)`` uint8 crops.
             face_blendshapes: ``(I, T, 52)``, NaN rows where there are none.
             face_window: ``(I, T)`` index of the clip window that the frame belongs to, -1 for padding and poor frames.
-            face_states: ``(I, W, feature_size)`` instead of these: states of an earlier call, NaN where no window is.
+            face_window_s: ``(I,)`` window length in seconds, 0 for a still picture, which has fewer reading symbols.
+            face_states: ``(I, W, feature_size)`` instead of the first three: states of an earlier call, NaN where no
+                window is.
         """
         if face_states is None:
             if face_pixels is None or face_blendshapes is None or face_window is None:
                 raise ValueError("faces need face_pixels, face_blendshapes and face_window, or face_states")
             face_states = self._face_states(face_pixels, face_blendshapes, face_window)
+        if face_window_s is None:
+            raise ValueError("faces need face_window_s")
         present = ~face_states.isnan().any(-1)
         states = torch.nan_to_num(face_states)
-        tokens = self._tokens(self.face_adapter, states, summarise(states, present), present)
+        tokens = self._tokens(self.face_adapter, states, summarise(states, present))
         readings = states[..., -self.config.face_config.num_readings :]
-        return TowerOutput(face_states, _flatten(tokens, present), readings=readings, present=present)  # type: ignore[arg-type]
+        ids = face_symbols(read_course(readings, present, face_window_s), face_window_s)
+        placed = _flatten(tokens, self.reading_symbols.faces(ids), present, stated_symbols(face_window_s))
+        return TowerOutput(face_states, placed, readings=readings, present=present)  # type: ignore[arg-type]
 
     def _face_states(self, pixels: Tensor, blendshapes: Tensor, window: Tensor) -> Tensor:
         """Mean frame feature of each window, ``(I, W, feature_size)``, NaN where a window has no frame."""
@@ -130,10 +141,12 @@ class TowerMixin:
         summary = summarise(states, present)
         windows = torch.cat([states, torch.zeros_like(whole.expand(-1, states.shape[1], -1))], dim=-1)
         summaries = torch.cat([summary, whole.expand(-1, SUMMARY_TOKENS, -1).to(summary.dtype)], dim=-1)
-        tokens = self._tokens(self.audio_adapter, windows, summaries, present)
+        tokens = self._tokens(self.audio_adapter, windows, summaries)
         prosody = self.prosody_adapter(audio_prosody.to(tokens.dtype))[:, None]
         tokens = torch.cat([tokens[:, :-SUMMARY_TOKENS], tokens[:, -SUMMARY_TOKENS:] + prosody], dim=1)
-        return TowerOutput(audio_states, _flatten(tokens, present), readings=readings, present=present)  # type: ignore[arg-type]
+        symbols = self.reading_symbols.voices(voice_symbols(logits, audio_prosody))
+        placed = _flatten(tokens, symbols, present, torch.ones_like(symbols[..., 0], dtype=torch.bool))
+        return TowerOutput(audio_states, placed, readings=readings, present=present)  # type: ignore[arg-type]
 
     def _audio_states(self, input_features: Tensor, seconds: Tensor, window_s: Tensor) -> Tensor:
         """Mean and deviation of encoder frames in each window, one layer after another, ``(I, W, audio_state_size)``,
@@ -155,17 +168,21 @@ class TowerMixin:
         return torch.where(inside[..., None], states, float("nan"))
 
     @staticmethod
-    def _tokens(adapter: TokenAdapter, states: Tensor, summary: Tensor, present: Tensor) -> Tensor:
+    def _tokens(adapter: TokenAdapter, states: Tensor, summary: Tensor) -> Tensor:
         """``(I, W + 3, text_size)``: a token per window, then the summaries."""
         kinds = torch.zeros(states.shape[:2], dtype=torch.long, device=states.device)
         summary_kinds = torch.arange(1, 1 + SUMMARY_TOKENS, device=states.device).expand(states.shape[0], -1)
         return adapter(torch.cat([states, summary], dim=1), torch.cat([kinds, summary_kinds], dim=1))
 
 
-def _flatten(tokens: Tensor, present: Tensor) -> Tensor:
-    """Tokens that have a placeholder: present windows, and the summaries of items that have any window."""
-    summaries = present.any(1, keepdim=True).expand(-1, SUMMARY_TOKENS)
-    return tokens[torch.cat([present, summaries], dim=1)]
+def _flatten(tokens: Tensor, symbols: Tensor, present: Tensor, stated: Tensor) -> Tensor:
+    """Tokens that have a placeholder: present windows, then summaries and symbols of the items that have any window.
+
+    tokens: ``(I, W + 3, text_size)``, symbols: ``(I, S, text_size)``, of which ``stated`` ``(I, S)`` are wanted.
+    """
+    seen = present.any(1, keepdim=True)
+    placed = torch.cat([present, seen.expand(-1, SUMMARY_TOKENS), seen & stated], dim=1)
+    return torch.cat([tokens, symbols.to(tokens.dtype)], dim=1)[placed]
 
 
 class MediaTowers(TowerMixin, nn.Module):

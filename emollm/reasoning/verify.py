@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emollm.facs import AU_CODES, AU_NAMES, BLINK
+from emollm.facs import AU_CODES, AU_NAMES, BLINK, PRESENT
 from emollm.reasoning.parse import Claim
 from emollm.reasoning.spans import au_spans
 from emollm.report import ActionUnitSpan, Verification
 
-# FACS intensity A (trace) is the least that may be called present; the same threshold opens a measured span.
-PRESENT = 1.0
 # Human coders are commonly held to agree when within one letter; half a letter more because texts state a span's usual
 # intensity while the check looks at its peak.
 TOLERANCE = 1.5

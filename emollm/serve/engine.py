@@ -25,7 +25,8 @@ class EncodedClip:
 
     Attributes:
         placeholders: what its placeholders stand for.
-        states: media arguments of the model (``face_states``, ``audio_states``, ``audio_prosody``), one item.
+        states: media arguments of the model (``face_states``, ``face_window_s``, ``audio_states``,
+            ``audio_prosody``), one item.
         face_readings: ``(W, R)`` AUs / 5, expression probabilities, valence, arousal per window; NaN rows without
             a face. None where no face is.
         voice_readings: ``(R,)`` emotion probabilities, valence, arousal, or None.
@@ -81,8 +82,11 @@ def encode_clip(clip: ClipInputs, processor: EmoLLMProcessor, towers: TowerMixin
     states: dict[str, Tensor] = {}
     face_readings = voice_readings = None
     if "face_pixels" in media:
-        faces = towers.get_face_features(media["face_pixels"], media["face_blendshapes"], media["face_window"])
+        faces = towers.get_face_features(
+            media["face_pixels"], media["face_blendshapes"], media["face_window"], media["face_window_s"]
+        )
         states["face_states"], readings, present = _all_there(faces)
+        states["face_window_s"] = media["face_window_s"]
         face_readings = readings[0].masked_fill(~present[0, :, None], float("nan")).cpu()
     if "input_features" in media:
         sound = towers.get_audio_features(

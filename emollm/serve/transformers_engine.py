@@ -201,6 +201,9 @@ class TransformersEngine:
         inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         for name in ("face_states", "audio_states"):
             inputs |= _pad_states(name, [clip.states.get(name) for clip in clips])
+        if "face_states" in inputs:
+            still = torch.zeros(1, device=inputs["face_states"].device)
+            inputs["face_window_s"] = torch.cat([clip.states.get("face_window_s", still) for clip in clips])
         if "audio_states" in inputs:
             silence = torch.zeros(1, PROSODY_SIZE, device=inputs["audio_states"].device)
             inputs["audio_prosody"] = torch.cat([clip.states.get("audio_prosody", silence) for clip in clips])

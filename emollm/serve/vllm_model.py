@@ -75,7 +75,9 @@ class EmoLLMForVLLM(nn.Module, SupportsMultiModal, SupportsLoRA, SupportsPP):
         """Which part of the model a weight belongs to; LoRA goes to the language model only."""
         return MultiModelKeys.from_string_field(
             language_model="language_model.",
-            connector=[f"media.{name}." for name in ("face_adapter", "audio_adapter", "prosody_adapter")],
+            connector=[
+                f"media.{name}." for name in ("face_adapter", "audio_adapter", "prosody_adapter", "reading_symbols")
+            ],
             tower_model=[f"media.{name}." for name in ("face_tower", "audio_tower", "voice_head")],
         )
 

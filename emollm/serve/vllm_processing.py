@@ -57,13 +57,14 @@ from emollm.model.processing_emollm import (
     EmoLLMProcessor,
     Placeholders,
 )
+from emollm.model.symbols import FACE_SYMBOLS, STILL_SYMBOLS, VOICE_SYMBOLS
 from emollm.serve.engine import EncodedClip
 from emollm.serve.video_loader import clip_bytes, read_upload
 from emollm.voice.prosody import measure_prosody
 
 #: What each modality shows, and what stands for it in a prompt (see the chat template).
 MARKS = {"video": FACE_TOKEN + AUDIO_TOKEN, "image": FACE_TOKEN, "audio": AUDIO_TOKEN}
-FACE_FIELDS = ("face_pixels", "face_blendshapes", "face_window", "face_states")
+FACE_FIELDS = ("face_pixels", "face_blendshapes", "face_window", "face_window_s", "face_states")
 AUDIO_FIELDS = ("input_features", "audio_seconds", "audio_window_s", "audio_prosody", "audio_states")
 KEPT_BYTES = 256 << 20  # of clips in packed form
 _MAY_BE_NAN = ("face_blendshapes", "face_states", "audio_states")
@@ -104,6 +105,7 @@ class Packer:
             "face_pixels": (torch.uint8, ("T", size, size, 3)),
             "face_blendshapes": (torch.float32, ("T", len(BLENDSHAPES))),
             "face_window": (torch.int64, ("T",)),
+            "face_window_s": (torch.float32, ()),
             "face_states": (torch.float32, ("W", config.face_config.feature_size)),
             "input_features": (torch.float32, ("C", mels, frames)),
             "audio_seconds": (torch.float32, ()),
@@ -154,6 +156,8 @@ class Packer:
         wanted = (*(FACE_FIELDS if placeholders.face else ()), *(AUDIO_FIELDS if placeholders.audio else ()))
         if placeholders.audio and "audio_prosody" not in fields:
             raise ValueError("sound needs audio_prosody")
+        if placeholders.face and "face_window_s" not in fields:
+            raise ValueError("faces need face_window_s")
         lengths: dict[str, int] = {}
         checked = {}
         for name, (dtype, shape) in self.shapes.items():
@@ -181,6 +185,8 @@ class Packer:
             shown = (~fields["face_states"].isnan().any(-1)).nonzero()[:, 0].tolist()
         if shown != placeholders.face or (shown and shown[-1] >= MAX_WINDOWS):
             raise ValueError("The windows that show a face and their states differ in number.")
+        if shown and bool(fields["face_window_s"] > 0) != placeholders.timed:
+            raise ValueError("A face with times needs windows longer than 0 s, and a picture those of 0 s.")
         heard = 0
         if fields["audio_states"].numel():
             heard = int((~fields["audio_states"].isnan().any(-1)).sum())
@@ -272,8 +278,8 @@ class EmoLLMProcessingInfo(BaseProcessingInfo):
         return dict.fromkeys(MARKS)
 
     def get_mm_max_tokens_per_item(self, seq_len: int, mm_counts: Mapping[str, int]) -> Mapping[str, int]:
-        run = MAX_WINDOWS + SUMMARY_TOKENS
-        return {"video": 2 * run, "image": 1 + SUMMARY_TOKENS, "audio": run}
+        face, voice = (MAX_WINDOWS + SUMMARY_TOKENS + symbols for symbols in (FACE_SYMBOLS, VOICE_SYMBOLS))
+        return {"video": face + voice, "image": 1 + SUMMARY_TOKENS + STILL_SYMBOLS, "audio": voice}
 
 
 class EmoLLMDummyInputsBuilder(BaseDummyInputsBuilder[EmoLLMProcessingInfo]):
@@ -297,7 +303,8 @@ class EmoLLMDummyInputsBuilder(BaseDummyInputsBuilder[EmoLLMProcessingInfo]):
             fields["audio_seconds"] = torch.tensor(MAX_WINDOWS * WINDOW_SECONDS)
             fields["audio_window_s"] = torch.tensor(WINDOW_SECONDS)
             face = list(range(windows)) if modality != "audio" else []
-            placeholders = Placeholders(face, MAX_WINDOWS if modality != "image" else 0)
+            placeholders = Placeholders(face, MAX_WINDOWS if modality != "image" else 0, timed=modality != "image")
+            fields["face_window_s"] = torch.tensor(placeholders.face_window_s)
             return PackedItem(placeholders, packer.checked(fields, placeholders))
 
         return {modality: [largest(modality)] * count for modality, count in mm_counts.items() if count}

@@ -161,6 +161,7 @@ def _states(clips: list[Example]) -> Media:
     """Media arguments of the model, one row a clip."""
     return {
         "face_states": _padded([clip.face for clip in clips]),
+        "face_window_s": torch.tensor([clip.placeholders.face_window_s for clip in clips]),
         "audio_states": _padded([clip.sound for clip in clips]),
         "audio_prosody": torch.stack([torch.as_tensor(clip.prosody) for clip in clips]),
     }

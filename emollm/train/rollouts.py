@@ -113,6 +113,7 @@ class VllmRollouts:
         states = {}
         if clip.placeholders.face:
             states["face_states"] = torch.as_tensor(clip.face)[None]
+            states["face_window_s"] = torch.tensor([clip.placeholders.face_window_s])
         if clip.placeholders.audio:
             states["audio_states"] = torch.as_tensor(clip.sound)[None]
             states["audio_prosody"] = torch.as_tensor(clip.prosody)[None]

@@ -35,6 +35,29 @@ _REFERENCE_HZ, _LIMIT = 100.0, 3.0
 _PITCH_HZ, _SPREAD_SEMITONES, _LEVEL_DB = (130.0, 240.0), (1.4, 3.4), (-34.0, -14.0)
 _RATE, _PAUSE_SHARE = (4.7, 6.5), (0.1, 0.33)
 
+#: What is said of a voice: the words for low, medium and high, and for a pitch that is not measured. A normal
+#: intonation is not worth a word.
+PROSODY_WORDS: tuple[tuple[str, ...], ...] = (
+    ("low pitch", "medium pitch", "high pitch", "no measurable pitch"),
+    ("flat intonation", "", "varied intonation"),
+    ("quiet", "normal level", "loud"),
+    ("slow", "medium pace", "fast"),
+    ("few pauses", "some pauses", "many pauses"),
+)
+# Place in the vector of the number behind each of the words.
+_SPOKEN = [0, 1, 2, 4, 5]
+# A measured pitch at the very centre: not 0, which says that there is none.
+_MEASURED = 1e-6
+
+
+def _in_semitones(pitch_hz: float) -> float:
+    return 12 * float(np.log2(pitch_hz / _REFERENCE_HZ))
+
+
+_WORD_LIMITS = np.array([[_in_semitones(hz) for hz in _PITCH_HZ], _SPREAD_SEMITONES, _LEVEL_DB, _RATE, _PAUSE_SHARE])
+# (2, 5): below and above, in the space and precision of the vector.
+_LOW, _HIGH = ((_WORD_LIMITS.T - _CENTRE[_SPOKEN]) / _SCALE[_SPOKEN]).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class Prosody:
@@ -59,27 +82,32 @@ class Prosody:
     def vector(self) -> np.ndarray:
         """(8,) float32 in the order of the fields, each about -2 to 2 and never beyond 3; 0 where unmeasured.
 
-        Pitch enters in semitones and length as a logarithm, as they are heard.
+        Pitch enters in semitones and length as a logarithm, as they are heard. A pitch that is measured is never 0.
         """
-        pitch = None if self.pitch_hz is None else 12 * np.log2(self.pitch_hz / _REFERENCE_HZ)
+        pitch = None if self.pitch_hz is None else _in_semitones(self.pitch_hz)
         numbers = [pitch, self.pitch_sd_semitones, self.energy_db, self.energy_sd_db]
         numbers += [self.rate, self.pause_share, self.voiced_share, np.log2(self.speech_s)]
         measured = np.array([np.nan if number is None else number for number in numbers], dtype=np.float64)
         standard = np.clip((measured - _CENTRE) / _SCALE, -_LIMIT, _LIMIT)
+        if abs(standard[0]) < _MEASURED:
+            standard[0] = _MEASURED
         return np.nan_to_num(standard, nan=0.0).astype(np.float32)
 
     def summary(self) -> str:
         """Short words, such as "high pitch, varied intonation, loud, fast, few pauses"."""
-        words = ["no measurable pitch"]
-        if self.pitch_hz is not None and self.pitch_sd_semitones is not None:
-            words = [_word(self.pitch_hz, _PITCH_HZ, ("low pitch", "medium pitch", "high pitch"))]
-            words.append(
-                _word(self.pitch_sd_semitones, _SPREAD_SEMITONES, ("flat intonation", "", "varied intonation"))
-            )
-        words.append(_word(self.energy_db, _LEVEL_DB, ("quiet", "normal level", "loud")))
-        words.append(_word(self.rate, _RATE, ("slow", "medium pace", "fast")))
-        words.append(_word(self.pause_share, _PAUSE_SHARE, ("few pauses", "some pauses", "many pauses")))
+        words = (slot[index] for slot, index in zip(PROSODY_WORDS, word_indices(self.vector())))
         return ", ".join(word for word in words if word)
+
+
+def word_indices(vector: np.ndarray) -> np.ndarray:
+    """``(..., 5)`` int64 index into each of :data:`PROSODY_WORDS`, of ``(..., 8)`` float32 vectors of voices.
+
+    It reads the vector and not the numbers behind it, because the model is given the vector alone.
+    """
+    spoken = vector[..., _SPOKEN]
+    index = (spoken >= _LOW).astype(np.int64) + (spoken > _HIGH)
+    index[..., 0] = np.where(spoken[..., 0] == 0, 3, index[..., 0])
+    return index
 
 
 @dataclass(frozen=True)
@@ -143,8 +171,3 @@ def _syllable_peaks(frames: VoiceFrames) -> int:
     level = np.concatenate([[FLOOR_DB], level, [FLOOR_DB]])
     peaks, _ = find_peaks(level, height=loudest - _PEAK_GATE_DB, prominence=_PEAK_DIP_DB)
     return len(peaks)
-
-
-def _word(value: float, limits: tuple[float, float], words: tuple[str, str, str]) -> str:
-    low, high = limits
-    return words[0] if value < low else words[2] if value > high else words[1]

@@ -77,7 +77,7 @@ def test_new_tokens_start_between_their_words_at_full_length(assembled):
 def test_trained_parts_are_adapters_and_voice_head(assembled):
     model, _ = assembled
     names = {key.split(".")[0] for key in trained_parts(model)}
-    assert names == {"voice_head", "face_adapter", "audio_adapter", "prosody_adapter"}
+    assert names == {"voice_head", "face_adapter", "audio_adapter", "prosody_adapter", "reading_symbols"}
 
 
 def test_shipped_parts_come_back_merged(run, parts, assembled, tmp_path):

@@ -15,7 +15,9 @@ def loss(model, ask):
     return lambda: model(**inputs, labels=inputs["input_ids"]).loss
 
 
-@pytest.mark.parametrize("name", ["face_adapter", "audio_adapter", "prosody_adapter", "language_model"])
+@pytest.mark.parametrize(
+    "name", ["face_adapter", "audio_adapter", "prosody_adapter", "reading_symbols", "language_model"]
+)
 def test_gradients_reach_every_parameter(model, loss, name):
     loss().backward()
     module = getattr(model.model, name)

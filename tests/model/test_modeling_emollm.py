@@ -52,17 +52,17 @@ def test_features_without_placeholders_are_refused(model, processor, ask, token)
         model(**inputs)
 
 
-@pytest.mark.parametrize("token", [FACE_TOKEN, AUDIO_TOKEN])
-def test_a_wrong_number_of_placeholders_is_refused(model, processor, ask, token):
+@pytest.mark.parametrize(("token", "left"), [(FACE_TOKEN, 4 + 3 + 33 - 1), (AUDIO_TOKEN, 4 + 3 + 6 - 1)])
+def test_a_wrong_number_of_placeholders_is_refused(model, processor, ask, token, left):
     inputs = dict(ask(make_clip()))
     place = (inputs["input_ids"][0] == processor.tokenizer.convert_tokens_to_ids(token)).nonzero()[0, 0]
     inputs["input_ids"] = inputs["input_ids"].clone()
     inputs["input_ids"][0, place] = 5
-    with pytest.raises(ValueError, match="the text has 6"):
+    with pytest.raises(ValueError, match=f"the text has {left}"):
         model(**inputs)
 
 
-@pytest.mark.parametrize("missing", ["face_window", "audio_prosody", "audio_seconds"])
+@pytest.mark.parametrize("missing", ["face_window", "face_window_s", "audio_prosody", "audio_seconds"])
 def test_half_of_the_media_arguments_is_refused(model, ask, missing):
     with pytest.raises(ValueError, match="need"):
         model(**without(ask(make_clip()), missing))
@@ -135,12 +135,13 @@ def test_states_of_an_earlier_call_do_instead_of_pixels_and_sound(model, ask):
     inputs = ask(*CLIPS.values())
     media = {key: inputs[key] for key in MEDIA_ARGUMENTS if key in inputs}
     with torch.no_grad():
-        faces = model.get_face_features(media["face_pixels"], media["face_blendshapes"], media["face_window"])
+        faces = model.get_face_features(**{key: value for key, value in media.items() if key.startswith("face_")})
         sound = model.get_audio_features(
             media["input_features"], media["audio_seconds"], media["audio_window_s"], media["audio_prosody"]
         )
     states = {
         "face_states": faces.last_hidden_state,
+        "face_window_s": media["face_window_s"],
         "audio_states": sound.last_hidden_state,
         "audio_prosody": media["audio_prosody"],
     }
@@ -152,7 +153,7 @@ def test_states_of_an_earlier_call_do_instead_of_pixels_and_sound(model, ask):
 def test_readings_are_measurements(model, ask):
     inputs = ask(make_clip(3.0), make_clip(1.0, seed=1))
     with torch.no_grad():
-        faces = model.get_face_features(inputs["face_pixels"], inputs["face_blendshapes"], inputs["face_window"])
+        faces = model.get_face_features(**{key: value for key, value in inputs.items() if key.startswith("face_")})
     assert faces.readings.shape == (2, 6, model.config.face_config.num_readings)
     assert faces.present.tolist() == [[True] * 6, [True] * 2 + [False] * 4]
     seen = faces.readings[faces.present]
@@ -166,7 +167,7 @@ def test_a_window_is_the_mean_of_its_frames(model, ask):
     inputs = ask(make_clip(1.0))
     with torch.no_grad():
         states = model.get_face_features(
-            inputs["face_pixels"], inputs["face_blendshapes"], inputs["face_window"]
+            inputs["face_pixels"], inputs["face_blendshapes"], inputs["face_window"], inputs["face_window_s"]
         ).last_hidden_state
         frames = model.model.face_tower(inputs["face_pixels"][0], inputs["face_blendshapes"][0]).features
     window = inputs["face_window"][0]

@@ -18,14 +18,14 @@ from emollm.model.processing_emollm import (
 from emollm.reasoning.prompts import clip_message, user_message
 
 F, A = FACE_TOKEN, AUDIO_TOKEN
+COURSE = f" course part{F * 11} part{F * 11} part{F * 11}"
+SHOWS, SOUNDS = f" shows{F * 5}", f" sounds{A * 6}"
 
 
 def test_placeholders_become_time_stamped_runs(processor):
     (text,) = processor.expand([f"{F}{A}How?"], [Placeholders(face=[0, 1, 2, 5], audio=3)])
     assert text == (
-        f"face: 0s{F}{F} 1s{F} 2s{F} all{F}{F}{F}\n"  #
-        f"voice: 0s{A}{A} 1s{A} all{A}{A}{A}\n"
-        "How?"
+        f"face: 0s{F}{F} 1s{F} 2s{F} all{F}{F}{F}{COURSE}\nvoice: 0s{A}{A} 1s{A} all{A}{A}{A}{SOUNDS}\nHow?"
     )
 
 
@@ -36,12 +36,12 @@ def test_missing_modalities_are_declared(processor):
 
 def test_a_picture_has_no_times(processor):
     (text,) = processor.expand([f"{F}{A}How?"], [Placeholders(face=[0], audio=0, timed=False)])
-    assert text == f"face:{F} all{F}{F}{F}\nvoice: none\nHow?"
+    assert text == f"face:{F} all{F}{F}{F}{SHOWS}\nvoice: none\nHow?"
 
 
 def test_long_windows_are_stamped_by_their_start(processor):
     (text,) = processor.expand([f"{F}{A}"], [Placeholders(face=[0, 1, 2], audio=0, window_s=1.5)])
-    assert text == f"face: 0s{F} 1s{F} 3s{F} all{F}{F}{F}\nvoice: none\n"
+    assert text == f"face: 0s{F} 1s{F} 3s{F} all{F}{F}{F}{COURSE}\nvoice: none\n"
 
 
 def test_an_image_message_says_nothing_of_a_voice_and_a_sound_nothing_of_a_face(processor):
@@ -99,10 +99,17 @@ def test_pixels_shapes_and_windows_of_a_batch(processor):
     assert media["face_pixels"].dtype == torch.uint8
     assert media["face_window"].tolist() == [[0, 0, 0, 1, 1, 2, 2, 2, 3, 3], [0, 0, 0, 1, 1, -1, -1, -1, -1, -1]]
     assert media["face_blendshapes"][1, 5:].isnan().all()
+    assert media["face_window_s"].tolist() == [0.5, 0.5]
     assert media["input_features"].shape == (2, 1, 80, 3000)
     assert media["audio_seconds"].tolist() == [2.0, 0.0]
     assert media["audio_prosody"][1].tolist() == [0.0] * 8
     assert np.array_equal(media["audio_prosody"][0], PROSODY.vector())
+
+
+def test_a_picture_has_windows_without_length(processor):
+    media = processor.pack([make_clip(0.0), make_clip(64.0, fps=1.0)])
+    assert media["face_window_s"].tolist() == [0.0, 1.0]
+    assert media["face_window_s"].dtype == torch.float32
 
 
 def test_a_modality_that_no_clip_has_is_left_out(processor):

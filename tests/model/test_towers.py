@@ -26,7 +26,7 @@ def test_towers_are_those_of_the_whole_model(folder):
     assert all(torch.equal(value, state[key]) for key, value in towers.state_dict().items())
     assert not towers.training
     media = EmoLLMProcessor.from_pretrained(folder).pack([make_clip()])
-    faces = [media[name] for name in ("face_pixels", "face_blendshapes", "face_window")]
+    faces = [media[name] for name in ("face_pixels", "face_blendshapes", "face_window", "face_window_s")]
     sound = [media[name] for name in ("input_features", "audio_seconds", "audio_window_s", "audio_prosody")]
     with torch.inference_mode():
         for method, inputs in (("get_face_features", faces), ("get_audio_features", sound)):

@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from emollm.model.audio_encoder import LayersVoiceHead, VoiceHead
 from emollm.model.configuration_emollm import SUMMARY_TOKENS, EmoLLMConfig
+from emollm.model.symbols import VOICE_SYMBOLS
 from emollm.model.towers import MediaTowers
 
 AUDIO = {"d_model": 8, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 16, "num_mel_bins": 4}
@@ -39,7 +40,7 @@ def test_from_sound_to_tokens_and_back_from_states(towers, sound):
     states = output.last_hidden_state
     assert states.shape == (2, 33, towers.config.audio_state_size) == (2, 33, 2 * 8 * 3)
     assert output.present.sum(1).tolist() == [4, 33]
-    assert output.pooler_output.shape == (4 + 33 + 2 * SUMMARY_TOKENS, 16)
+    assert output.pooler_output.shape == (4 + 33 + 2 * (SUMMARY_TOKENS + VOICE_SYMBOLS), 16)
     assert output.pooler_output.isfinite().all()
     again = towers.get_audio_features(audio_states=states, audio_prosody=sound["audio_prosody"])
     assert torch.equal(output.pooler_output, again.pooler_output)

@@ -74,6 +74,7 @@ def plain_log_probabilities(trainer, row, prompt, completion):
     media = {}
     if len(clip.face):
         media["face_states"] = torch.from_numpy(clip.face)[None]
+        media["face_window_s"] = torch.tensor([clip.placeholders.face_window_s])
     if len(clip.sound):
         media |= {
             "audio_states": torch.from_numpy(clip.sound)[None],

@@ -80,7 +80,7 @@ def test_a_sound(engine, reference, tmp_path):
     prompt, tokens = ask(engine, messages)
     words = reference.processor.tokenizer.decode(prompt)
     assert "face" not in words.split("voice: 0s<|audio|><|audio|> 1s")[0].split("user\n")[1]
-    assert words.count("<|audio|>") == 6 + 3
+    assert words.count("<|audio|>") == 6 + 3 + 6
     assert len(tokens) == NEW_TOKENS
 
 

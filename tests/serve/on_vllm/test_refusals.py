@@ -45,6 +45,11 @@ WRONG = {
         lambda c: replace(c, states={**c.states, "audio_prosody": torch.zeros(1, 7)}),
         "must have the shape",
     ),
+    "no window length": (
+        lambda c: replace(c, states={k: v for k, v in c.states.items() if k != "face_window_s"}),
+        "need face_window_s",
+    ),
+    "a picture's window length": (lambda c: states(c, "face_window_s", torch.zeros_like), "a picture those of 0 s"),
     "states left out": (lambda c: replace(c, states={}), "needs audio_prosody"),
     "too many windows": (lambda c: replace(c, placeholders=Placeholders(list(range(900)), 900)), "differ in number"),
     "nothing": (lambda c: NO_CLIP, "nothing to read"),
