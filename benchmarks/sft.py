@@ -55,7 +55,7 @@ def make_material(records: int, batch_size: int, llm: Path) -> Material:
     composed = list(compose(records, faces, voices, "train", 0, MIX, follow_up_share=0.2))
     order = in_batches([len(record.to_json()) for record in composed], batch_size, 0)
     rows = [composed[row].to_json() for row in order]
-    return Material(model, processor, rows, ComposedCollator(processor, faces, voices, flicker_seed=0))
+    return Material(model, processor, rows, ComposedCollator(processor, faces, voices))
 
 
 def bare(model: Any, batches: list[dict[str, torch.Tensor]]) -> float:

@@ -1,7 +1,8 @@
 """Instruction data without clips: labelled faces and voices, encoded once, are composed into clips of tower states.
 
 A composed clip is a course of one to three faces held for some seconds, a voice, or both. Its text is written from the
-human labels of its parts and from what the towers *measure* in it, so that what the model learns to claim is what
+human labels of its parts and from what the towers *measure* in it: Action Units and the course over time are those
+that the model itself is given in reading symbols (:mod:`emollm.model.course`), so that what it learns to claim is what
 verification will later find.
 """
 
@@ -16,17 +17,18 @@ from pathlib import Path
 import numpy as np
 
 from emollm.data.explain import question_for, reply_to, thought
-from emollm.data.facts import Facts, Phase, named_units
+from emollm.data.facts import Facts, Phase, phases_as_read
 from emollm.data.pairing import Pairing
 from emollm.data.questions import PLAIN
 from emollm.data.voices import Voices
 from emollm.emotions import EMOTIONS, EXPRESSIONS
-from emollm.facs import AU_CODES, MAX_INTENSITY
+from emollm.facs import AU_CODES
 from emollm.model.processing_emollm import MAX_WINDOWS, WINDOW_SECONDS
 from emollm.reasoning.prompts import assistant_message, clip_message, user_message
 
 PER_SECOND = round(1 / WINDOW_SECONDS)
 MAX_BLEND = 4  # windows on each side of a cut over which one expression turns into the next
+LONG_S = (33, 400)  # seconds of a clip whose windows have to be longer
 READINGS = len(AU_CODES) + len(EXPRESSIONS) + 2
 
 
@@ -54,10 +56,6 @@ class FaceStates:
         read = self.states[rows, -READINGS + len(AU_CODES) + EXPRESSIONS.index(emotion)]
         return rows[read >= probability]
 
-    def units(self, rows: list[int]) -> np.ndarray:
-        """Mean measured AU intensities ``(17,)`` of some rows."""
-        return MAX_INTENSITY * self.states[rows, -READINGS : -READINGS + len(AU_CODES)].mean(0)
-
 
 @dataclass
 class Composed:
@@ -72,6 +70,8 @@ class Composed:
     label_origin: dict
     split: str
     timed: bool
+    window_s: float = WINDOW_SECONDS
+    flicker: int | None = None  # seed of the frame-to-frame flicker of its face; None leaves it still
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -94,6 +94,8 @@ def compose(
     agree_share: float = 0.0,
     conflict_share: float = 0.0,
     clear: float = 0.0,
+    varied_share: float = 0.0,
+    long_share: float = 0.0,
 ) -> Iterator[Composed]:
     """Make ``count`` records.
 
@@ -104,103 +106,172 @@ def compose(
         drift_share: share of video phases that drift from one face to another of the same emotion.
         follow_up_share: share of records whose question comes after another question and its answer.
         agree_share, conflict_share, clear: see :class:`emollm.data.pairing.Pairing`; where both shares are 0, faces
-            and voices meet by chance alone.
+            and voices meet by chance alone. ``clear`` goes for the faces of clips that change, too.
+        varied_share: share of questions that may be worded in more ways than those the weights know best.
+        long_share: share of videos so long that their windows are longer than half a second.
 
     Raises:
         BadArgumentError: there is nothing to make pairs of.
     """
-    random = np.random.default_rng(seed)
-    voice_rows = np.flatnonzero(voices.split == split)
-    by_emotion = {e: voice_rows[voices.emotion[voice_rows] == e] for e in EMOTIONS}
-    tasks, weights = list(mix), np.array(list(mix.values()), float)
-    # Between natural frequency (fair to accuracy) and uniform (fair to rare emotions): square roots.
-    natural = np.sqrt([(faces.label == e).sum() for e in EXPRESSIONS])
-    spoken = {e: rows for e, rows in by_emotion.items() if len(rows)}
-    pairing = None
-    if agree_share or conflict_share:
-        pairing = Pairing(agree_share, conflict_share, {e: faces.clear(e, clear) for e in faces.labels}, spoken)
-    for _ in range(count):
-        task = str(random.choice(tasks, p=weights / weights.sum()))
-        think = random.random() < think_share
-        yield _compose_one(
-            task,
-            think,
-            faces,
-            voices,
-            spoken,
-            pairing,
-            natural / natural.sum(),
-            split,
-            random,
-            drift_share,
-            follow_up_share,
-        )
-
-
-def _compose_one(
-    task: str,
-    think: bool,
-    faces: FaceStates,
-    voices: Voices,
-    spoken: dict[str, np.ndarray],
-    pairing: Pairing | None,
-    frequency: np.ndarray,
-    split: str,
-    random: np.random.Generator,
-    drift_share: float,
-    follow_up_share: float,
-) -> Composed:
-    kind = str(random.choice(["image", "video", "speech", "sound"], p=[0.36, 0.24, 0.2, 0.2]))
-    kind = {"voice": "speech" if kind == "image" else kind, "change": "video"}.get(task, kind)
-    emotions = [str(e) for e in random.choice(EXPRESSIONS, size=3, p=frequency)]
-    pair = pairing.draw(random) if pairing else None
-    if pair:
-        kind, emotions = "speech", [pair.face_emotion]
-    voice, voice_emotion, windows = None, None, 1
-    if kind in ("speech", "sound"):
-        if pair:
-            voice_emotion = pair.voice_emotion
-        elif kind == "sound":
-            voice_emotion = str(random.choice(list(spoken)))
-        else:
-            agree = emotions[0] in spoken and random.random() < 0.85
-            voice_emotion = emotions[0] if agree else str(random.choice(list(spoken)))
-        voice = int(random.choice(spoken[voice_emotion]))
-        windows = int((~np.isnan(voices.states[voice]).any(-1)).sum())
-    phases: list[Phase] = []
-    parts: list[list[int]] = []
-    if kind != "sound":
-        cuts = [(0, windows - 1)]
-        if kind == "video":
-            seconds = int(random.integers(2, 24))
-            windows = min(seconds * PER_SECOND, MAX_WINDOWS)
-            cuts = _cuts(seconds, int(random.choice([1, 2, 3], p=[0.35, 0.4, 0.25])), random)
-        for emotion, (first, last) in zip(emotions, cuts):
-            if phases and phases[-1].emotion == emotion:
-                emotion = str(random.choice([e for e in EXPRESSIONS if e != emotion and e in faces.labels]))
-            row = end = pair.face if pair else faces.pick(emotion, random)
-            if kind == "video" and drift_share and random.random() < drift_share:
-                end = faces.pick(emotion, random)
-            parts.append([row, end, first, last])
-            units = named_units(faces.units([row, end]))
-            phases.append(Phase(emotion, units, first // PER_SECOND, last // PER_SECOND))
-    facts = Facts("", phases, voices.prosody_of(voice).summary() if voice is not None else None, voice_emotion)
-    label = facts.face_emotion or voice_emotion or "neutral"
-    if label == "neutral" and voice_emotion:
-        label = voice_emotion  # a face at rest does not contradict a moved voice
-    facts = Facts(label, phases, facts.voice, voice_emotion, timed=kind != "image")
-    media = {"image": "image", "sound": "audio"}.get(kind, "video") if random.random() < 0.4 else "video"
-    return Composed(
-        messages=_dialogue(task, think, facts, media, random, follow_up_share),
-        think=think,
-        faces=parts,
-        voice=voice,
-        windows=windows,
-        labels={"emotion": label, "aus": phases[0].aus if phases else {}},
-        label_origin={"emotion": "human", "aus": "pseudo"},
-        split=split,
-        timed=kind != "image",
+    draw = _Draw(
+        np.random.default_rng(seed),
+        faces,
+        voices,
+        split,
+        drift_share,
+        follow_up_share,
+        clear,
+        varied_share,
+        long_share,
     )
+    if agree_share or conflict_share:
+        shown = {emotion: faces.clear(emotion, clear) for emotion in faces.labels}
+        draw.pairing = Pairing(agree_share, conflict_share, shown, draw.spoken)
+    tasks, weights = list(mix), np.array(list(mix.values()), float)
+    for _ in range(count):
+        task = str(draw.random.choice(tasks, p=weights / weights.sum()))
+        yield draw.record(task, draw.random.random() < think_share)
+
+
+@dataclass
+class _Draw:
+    """Draws records one after the other."""
+
+    random: np.random.Generator
+    faces: FaceStates
+    voices: Voices
+    split: str
+    drift_share: float
+    follow_up_share: float
+    clear: float
+    varied_share: float
+    long_share: float
+    pairing: Pairing | None = None
+
+    def __post_init__(self) -> None:
+        rows = np.flatnonzero(self.voices.split == self.split)
+        by_emotion = {emotion: rows[self.voices.emotion[rows] == emotion] for emotion in EMOTIONS}
+        self.spoken = {emotion: found for emotion, found in by_emotion.items() if len(found)}
+        # Between natural frequency (fair to accuracy) and uniform (fair to rare emotions): square roots.
+        natural = np.sqrt([(self.faces.label == emotion).sum() for emotion in EXPRESSIONS])
+        self.frequency = natural / natural.sum()
+
+    def record(self, task: str, think: bool) -> Composed:
+        random = self.random
+        kind = str(random.choice(["image", "video", "speech", "sound"], p=[0.36, 0.24, 0.2, 0.2]))
+        kind = {"voice": "speech" if kind == "image" else kind, "change": "video"}.get(task, kind)
+        emotions = [str(emotion) for emotion in random.choice(EXPRESSIONS, size=3, p=self.frequency)]
+        pair = self.pairing.draw(random) if self.pairing else None
+        if pair:
+            kind, emotions = "speech", [pair.face_emotion]
+        voice = voice_emotion = None
+        if kind in ("speech", "sound"):
+            voice_emotion = (
+                pair.voice_emotion if pair else self._voice_emotion(emotions[0] if kind == "speech" else "")
+            )
+            voice = int(random.choice(self.spoken[voice_emotion]))
+        parts, windows, window_s = [], 1, WINDOW_SECONDS
+        if voice is not None:
+            windows = int((~np.isnan(self.voices.states[voice]).any(-1)).sum())
+        if pair:
+            parts = [[pair.face, pair.face, 0, windows - 1]]
+        elif kind == "video":
+            parts, windows, window_s = self._course(emotions)
+        elif kind != "sound":
+            row = self.faces.pick(emotions[0], random)
+            parts = [[row, row, 0, windows - 1]]
+        made = Composed(
+            messages=[],
+            think=think,
+            faces=parts,
+            voice=voice,
+            windows=windows,
+            labels={},
+            label_origin={"emotion": "human", "aus": "pseudo"},
+            split=self.split,
+            timed=kind != "image",
+            window_s=window_s,
+            flicker=int(random.integers(2**31)) if parts else None,
+        )
+        phases = phases_of(made, self.faces)
+        heard = self.voices.prosody_of(voice).summary() if voice is not None else None
+        facts = Facts("", phases, heard, voice_emotion)
+        label = facts.face_emotion or voice_emotion or "neutral"
+        if label == "neutral" and voice_emotion:
+            label = voice_emotion  # a face at rest does not contradict a moved voice
+        facts = Facts(label, phases, heard, voice_emotion, timed=kind != "image")
+        media = {"image": "image", "sound": "audio"}.get(kind, "video") if random.random() < 0.4 else "video"
+        made.messages = self._dialogue(task, think, facts, media)
+        made.labels = {"emotion": label, "aus": phases[0].aus if phases else {}}
+        return made
+
+    def _voice_emotion(self, face: str) -> str:
+        """The face's own emotion most of the time, where there are voices of it."""
+        agree = face in self.spoken and self.random.random() < 0.85
+        return face if agree else str(self.random.choice(list(self.spoken)))
+
+    def _course(self, emotions: list[str]) -> tuple[list[list[int]], int, float]:
+        """Faces of one to three phases, the number of windows and their length."""
+        random = self.random
+        seconds, window_s = int(random.integers(2, 24)), WINDOW_SECONDS
+        windows = seconds * PER_SECOND
+        cuts = _cuts(seconds, int(random.choice([1, 2, 3], p=[0.35, 0.4, 0.25])), random)
+        if random.random() < self.long_share:
+            cuts = [(first * MAX_WINDOWS // windows, (last + 1) * MAX_WINDOWS // windows - 1) for first, last in cuts]
+            windows, window_s = MAX_WINDOWS, int(random.integers(*LONG_S)) / MAX_WINDOWS
+        parts: list[list[int]] = []
+        last_emotion = ""
+        for emotion, (first, last) in zip(emotions, cuts):
+            if emotion == last_emotion:
+                emotion = str(random.choice([e for e in EXPRESSIONS if e != emotion and e in self.faces.labels]))
+            rows = [self._face(emotion), self._face(emotion)]
+            drifts = random.random() < self.drift_share
+            parts.append([rows[0], rows[int(drifts)], first, last])
+            last_emotion = emotion
+        return parts, windows, window_s
+
+    def _face(self, emotion: str) -> int:
+        """A face in a course: one in which the tower reads the label too, since the course is told as it reads it."""
+        if self.clear and len(clear := self.faces.clear(emotion, self.clear)):
+            return int(self.random.choice(clear))
+        return self.faces.pick(emotion, self.random)
+
+    def _dialogue(self, task: str, think: bool, facts: Facts, media: str) -> list[dict]:
+        """One question and its answer; ``why``, and others at times, after an answer given before."""
+        random = self.random
+        earlier = "emotion" if task == "why" else None
+        if earlier is None and self.follow_up_share and random.random() < self.follow_up_share:
+            earlier = str(random.choice(["emotion", "units", "change"]))
+        asked = [question_for(kind, random, random.random() < self.varied_share) for kind in (earlier, task) if kind]
+        turns = [clip_message(asked[0], media=media)]
+        if earlier is not None:
+            turns += [assistant_message(reply_to(earlier, facts)), user_message(asked[1])]
+        reply = assistant_message(reply_to(task, facts))
+        if think and task not in PLAIN:
+            reply = {"role": "assistant", "content": thought(facts) + str(reply["content"])}
+        return [*turns, reply]
+
+
+def phases_of(record: Composed, faces: FaceStates) -> list[Phase]:
+    """The phases of a composed clip's face as the model will be given them.
+
+    Times and Action Units are what is read in the course. The emotion of a phase is the human label of the faces that
+    fill most of it, or what is read there where two phases in a row would have the same label.
+    """
+    if not record.faces:
+        return []
+    readings = face_course(record, faces)[:, -READINGS:]
+    return phases_as_read(
+        readings,
+        np.ones(len(readings), bool),
+        record.window_s if record.timed else 0.0,
+        lambda first, last: _label_within(record, faces, first, last),
+    )
+
+
+def _label_within(record: Composed, faces: FaceStates, first: int, last: int) -> str:
+    shares = [min(last, end) - max(first, start) for _, _, start, end in record.faces]
+    return str(faces.label[record.faces[int(np.argmax(shares))][0]])
 
 
 def _cuts(seconds: int, phases: int, random: np.random.Generator) -> list[tuple[int, int]]:
@@ -212,31 +283,14 @@ def _cuts(seconds: int, phases: int, random: np.random.Generator) -> list[tuple[
             return [(a * PER_SECOND, b * PER_SECOND - 1) for a, b in pairwise(marks)]
 
 
-def _dialogue(
-    task: str, think: bool, facts: Facts, media: str, random: np.random.Generator, follow_up_share: float
-) -> list[dict]:
-    """One question and its answer; ``why``, and others at times, after an answer given before."""
-    earlier = "emotion" if task == "why" else None
-    if earlier is None and follow_up_share and random.random() < follow_up_share:
-        earlier = str(random.choice(["emotion", "units", "change"]))
-    if earlier is None:
-        turns = [clip_message(question_for(task, random), media=media)]
-    else:
-        turns = [clip_message(question_for(earlier, random), media=media), assistant_message(reply_to(earlier, facts))]
-        turns.append(user_message(question_for(task, random)))
-    reply = assistant_message(reply_to(task, facts))
-    if think and task not in PLAIN:
-        reply = {"role": "assistant", "content": thought(facts) + str(reply["content"])}
-    return [*turns, reply]
-
-
-def face_course(record: Composed, faces: FaceStates, random: np.random.Generator | None = None) -> np.ndarray:
+def face_course(record: Composed, faces: FaceStates) -> np.ndarray:
     """States ``(windows, feature_size)`` of a composed clip's face, NaN where there is none.
 
-    Neighbouring phases blend evenly around the cut between them, over two windows; with ``random`` over up to eight,
-    and states also flicker a little as real frames do.
+    Neighbouring phases blend evenly around the cut between them, over two windows; where the record flickers over up
+    to eight, and its states differ a little from window to window, as those of real frames do.
     """
     size = faces.states.shape[1]
+    random = None if record.flicker is None else np.random.default_rng(record.flicker)
     course = np.full((record.windows, size), np.nan, np.float32)
     for start, end, first, last in record.faces:
         share = np.linspace(0, 1, last + 1 - first)[:, None]

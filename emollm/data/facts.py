@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
+import torch
 
-from emollm.facs import AU_CODES, BLINK
-from emollm.reasoning.verify import PRESENT
-
-MAX_NAMED = 4  # AUs named in one phase, strongest first
+from emollm.emotions import EXPRESSIONS
+from emollm.facs import AU_CODES, BLINK, PRESENT
+from emollm.model.course import MAX_NAMED, read_course
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,31 @@ def named_units(intensities: np.ndarray) -> dict[str, int]:
     order = np.argsort(-intensities, kind="stable")
     present = [i for i in order if intensities[i] >= PRESENT and AU_CODES[i] != BLINK]
     return {AU_CODES[i]: int(np.clip(np.rint(intensities[i]), 1, 5)) for i in present[:MAX_NAMED]}
+
+
+def phases_as_read(
+    readings: np.ndarray, present: np.ndarray, window_s: float, emotion_of: Callable[[int, int], str]
+) -> list[Phase]:
+    """The phases of one clip with the times and Action Units that the model is given in reading symbols.
+
+    Where ``emotion_of`` gives two phases in a row the same emotion, each has what is read there instead: a text could
+    not say what tells the two apart.
+
+    Args:
+        readings, present, window_s: of one clip, as :func:`read_course` takes those of several.
+        emotion_of: the emotion of a phase, from its first and last window.
+    """
+    course = read_course(torch.from_numpy(readings)[None], torch.from_numpy(present)[None], torch.tensor([window_s]))
+    count = int((course.first[0] >= 0).sum())
+    first, last = course.first[0, :count].tolist(), course.last[0, :count].tolist()
+    emotions = [emotion_of(*windows) for windows in zip(first, last)]
+    if any(one == other for one, other in pairwise(emotions)):
+        emotions = [EXPRESSIONS[index] for index in course.expression[0, :count].tolist()]
+    return [
+        Phase(emotion, named_units(units), _second(start * window_s), _second(end * window_s))
+        for emotion, units, start, end in zip(emotions, course.units[0].numpy(), first, last)
+    ]
+
+
+def _second(time_s: float) -> int:
+    return int(time_s + 1e-4)

@@ -1,28 +1,27 @@
 """From a clip's labels and tower states to facts: the course of the face, the voice, when each AU shows.
 
 Labels come first. Where there are none, the towers are believed: AUs as measured, and an expression or tone of voice
-that they are sure of; what they are not sure of goes with the clip's label.
+that they are sure of; what they are not sure of goes with the clip's label. The course is cut where the reading
+symbols that the model is given cut it (:mod:`emollm.model.course`), and measured AUs are those that they state.
 """
 
 from __future__ import annotations
 
-from itertools import groupby
+from dataclasses import replace
 
 import numpy as np
 
 from emollm.data.clip_states import ClipStates
-from emollm.data.facts import MAX_NAMED, Facts, Phase, Span
+from emollm.data.facts import MAX_NAMED, Facts, Phase, Span, phases_as_read
 from emollm.data.prepare import labelled_units
 from emollm.data.schema import Labels, Record
 from emollm.emotions import EMOTIONS, EXPRESSIONS
-from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY
+from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY, PRESENT
 from emollm.reasoning.prompts import neutralise
 from emollm.reasoning.spans import au_spans
-from emollm.reasoning.verify import PRESENT, TOLERANCE
+from emollm.reasoning.verify import TOLERANCE
 
 SURE = 0.6  # probability from which a reading stands against the clip's label
-MIN_PHASE_S = 2
-MAX_PHASES = 3
 MAX_SPANS = 6
 MAX_SAID = 200  # characters of a transcript that an answer repeats
 
@@ -67,15 +66,19 @@ def _face(labels: Labels, states: ClipStates) -> tuple[list[Phase], list[Span]]:
     times = np.stack([starts, np.minimum(starts + states.window_s, max(states.duration_s, 0.0))], axis=1)
     units = _units(labels, readings, times)
     expression = readings[:, len(AU_CODES) : len(AU_CODES) + len(EXPRESSIONS)]
-    second = (starts + 1e-4).astype(int)
-    course = _course(expression, second, labels.emotion)
+
+    def emotion_of(first: int, last: int) -> str:
+        held = expression[first : last + 1][shown[first : last + 1]]
+        return _believed(held.mean(0), EXPRESSIONS, labels.emotion)
+
+    phases = phases_as_read(readings, shown, states.window_s if states.duration_s > 0 else 0.0, emotion_of)
     coded = labelled_units(labels) if labels.au_scale == "occurrence" and labels.aus else None
-    phases = []
-    for emotion, first, last in course:
-        measured = _named(units[(second >= first) & (second <= last)])
-        phases.append(Phase(emotion, measured if coded is None else coded, first, last))
     if coded is not None:
-        return phases, []
+        return [replace(phase, aus=coded) for phase in phases], []
+    if labels.au_spans or labels.aus:
+        second = (starts + 1e-4).astype(int)
+        inside = [(second >= phase.start_s) & (second <= phase.end_s) for phase in phases]
+        phases = [replace(phase, aus=_usual(units[windows])) for phase, windows in zip(phases, inside)]
     found = [span for span in au_spans(times, units, PRESENT) if span.code != BLINK]
     strongest = sorted(found, key=lambda span: -span.intensity)[:MAX_SPANS]
     ordered = sorted(strongest, key=lambda span: (span.start_s, int(span.code[2:])))
@@ -98,11 +101,10 @@ def _units(labels: Labels, readings: np.ndarray, times: np.ndarray) -> np.ndarra
     return units
 
 
-def _named(units: np.ndarray) -> dict[str, int]:
-    """The strongest AUs of a phase at the intensity that they usually have, if their peak is not far from it."""
+def _usual(units: np.ndarray) -> dict[str, int]:
+    """The strongest labelled AUs of a phase at the intensity that they usually have, if their peak is not far from it,
+    so that verification would bear them out."""
     units = units[~np.isnan(units).any(-1)]
-    if not len(units):
-        return {}
     usual, peak = np.quantile(units, 0.8, axis=0), units.max(axis=0)
     level = np.clip(np.rint(usual), 1, 5)
     kept = [
@@ -111,40 +113,3 @@ def _named(units: np.ndarray) -> dict[str, int]:
         if usual[i] >= PRESENT and AU_CODES[i] != BLINK and abs(peak[i] - level[i]) <= TOLERANCE
     ]
     return {AU_CODES[i]: int(level[i]) for i in kept[:MAX_NAMED]}
-
-
-def _course(expression: np.ndarray, second: np.ndarray, label: str | None) -> list[tuple[str, int, int]]:
-    """Emotion, first and last second of each phase; phases are merged until each is long enough and they are few."""
-    seconds = sorted(set(second.tolist()))
-    known, last = [], "neutral"
-    for number in seconds:
-        windows = expression[second == number]
-        windows = windows[~np.isnan(windows).any(-1)]
-        last = _believed(windows.mean(0), EXPRESSIONS, label) if len(windows) else last
-        known.append((last, number, number))
-    phases = _joined(known)
-    while len(phases) > 1:
-        lengths = [end - start + 1 for _, start, end in phases]
-        shortest = min(range(len(phases)), key=lambda i: (lengths[i], not _interrupts(phases, i)))
-        if lengths[shortest] >= MIN_PHASE_S and len(phases) <= MAX_PHASES:
-            break
-        beside = [i for i in (shortest - 1, shortest + 1) if 0 <= i < len(phases)]
-        taker = max(beside, key=lambda i: lengths[i])
-        _, start, end = phases[shortest]
-        phases[shortest] = (phases[taker][0], start, end)
-        phases = _joined(phases)
-    return phases
-
-
-def _interrupts(phases: list[tuple[str, int, int]], i: int) -> bool:
-    """Whether the same emotion stands before and behind a phase."""
-    return 0 < i < len(phases) - 1 and phases[i - 1][0] == phases[i + 1][0]
-
-
-def _joined(phases: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """Neighbours of one emotion made one."""
-    joined = []
-    for emotion, group in groupby(phases, key=lambda phase: phase[0]):
-        run = list(group)
-        joined.append((emotion, run[0][1], run[-1][2]))
-    return joined

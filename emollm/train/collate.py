@@ -74,6 +74,7 @@ class _Collator(ABC):
             "attention_mask": tokens["attention_mask"],
             "labels": self._labels(tokens["input_ids"], tokens["attention_mask"]),
             "face_states": _pad([one.face for one in examples]),
+            "face_window_s": torch.tensor([one.placeholders.face_window_s for one in examples]),
             "audio_states": _pad([one.sound for one in examples]),
             "audio_prosody": torch.from_numpy(np.stack([one.prosody for one in examples])),
         }
@@ -91,28 +92,20 @@ class _Collator(ABC):
 
 
 class ComposedCollator(_Collator):
-    """Of composed records.
+    """Of composed records."""
 
-    Args:
-        flicker_seed: seeds the frame-to-frame flicker of composed faces; None leaves them still.
-    """
-
-    def __init__(self, processor: EmoLLMProcessor, faces: FaceStates, voices: Voices, flicker_seed: int | None = None):
+    def __init__(self, processor: EmoLLMProcessor, faces: FaceStates, voices: Voices):
         super().__init__(processor)
-        self.faces, self.voices, self.flicker_seed = faces, voices, flicker_seed
+        self.faces, self.voices = faces, voices
 
     def example(self, row: dict[str, str]) -> Example:
         record = Composed.from_json(row["record"])
-        course = face_course(record, self.faces, self._random(record))
+        course = face_course(record, self.faces)
         voice = record.voice
         prosody = np.zeros(8, np.float32) if voice is None else self.voices.vector[voice]
-        return Example(record.messages, record.think, course, self._sound(record), prosody, record.timed)
-
-    def _random(self, record: Composed) -> np.random.Generator | None:
-        """Seeded by the record, not by its turn, so that a resumed run flickers as an unbroken one."""
-        if self.flicker_seed is None:
-            return None
-        return np.random.default_rng([self.flicker_seed, *(number for part in record.faces for number in part)])
+        return Example(
+            record.messages, record.think, course, self._sound(record), prosody, record.timed, record.window_s
+        )
 
     def _sound(self, record: Composed) -> np.ndarray:
         """``(W, 2 * D)`` states of the record's voice, no rows where there is none."""

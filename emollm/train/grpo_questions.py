@@ -82,7 +82,8 @@ def _of_composed(line: str, example: Example, collate: ComposedCollator) -> Trut
     heard = [] if record.voice is None else [str(collate.voices.emotion[record.voice])]
     units = None
     if record.faces:
-        peaks = np.max([faces.units([start, end]) for start, end, *_ in record.faces], axis=0)
+        readings = MAX_INTENSITY * example.face[:, -READINGS:][:, : len(AU_CODES)]
+        peaks = np.max([readings[first : last + 1].mean(0) for *_, first, last in record.faces], axis=0)
         units = dict(zip(AU_CODES, peaks.tolist()))
     carriers = [name for name, said in (("face", seen), ("voice", heard)) if label in said]
     return Truth(

@@ -60,6 +60,8 @@ class SFTStage(BaseModel):
     agree_share: float = 0.0
     conflict_share: float = 0.0
     clear: float = 0.0
+    varied_share: float = 0.0
+    long_share: float = 0.0
 
 
 class SFTRecipe(BaseModel):
@@ -120,7 +122,7 @@ def composed_material(recipe: SFTRecipe) -> Material:
     faces = face_states(recipe, valid=False)
     records = build_records(recipe, faces, voices)
     rows = [records[row].to_json() for row in by_length(records, _at_once(recipe), recipe.seed)]
-    return Material(model, processor, rows, ComposedCollator(processor, faces, voices, flicker_seed=recipe.seed))
+    return Material(model, processor, rows, ComposedCollator(processor, faces, voices))
 
 
 def _at_once(recipe: SFTRecipe) -> int:
@@ -169,18 +171,7 @@ def build_records(recipe: SFTRecipe, faces: FaceStates, voices: Voices) -> list[
             record
             for number, stage in enumerate(recipe.stages)
             for record in compose(
-                stage.records,
-                faces,
-                voices,
-                "train",
-                recipe.seed + number,
-                stage.mix,
-                stage.think_share,
-                stage.drift_share,
-                stage.follow_up_share,
-                stage.agree_share,
-                stage.conflict_share,
-                stage.clear,
+                stage.records, faces, voices, "train", recipe.seed + number, **stage.model_dump(exclude={"records"})
             )
         )
         write_records(path, stages)
@@ -204,7 +195,7 @@ def with_lora(model: EmoLLMForConditionalGeneration, rank: int) -> PeftModel:
     model.tie_weights()
     peft_model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS))
     for name, parameter in model.model.named_parameters():
-        if name.split(".")[0] in ("face_adapter", "audio_adapter", "prosody_adapter"):
+        if name.split(".")[0] in ("face_adapter", "audio_adapter", "prosody_adapter", "reading_symbols"):
             parameter.requires_grad_(True)
     return peft_model
 

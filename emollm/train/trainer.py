@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
+from trl.trainer import utils as trl_utils
 
 from emollm.model.checkpoint import trained_parts, voice_note
 from emollm.train.collate import IGNORED
@@ -24,6 +25,11 @@ ADAPTERS = "adapters.safetensors"
 torch.serialization.register_package(
     15, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
 )
+
+# Without Triton TRL scores all positions, for devices that compile each shape anew. A CPU does not, and the prompts of
+# our records are longer than what is learned of them: only that is scored there, too.
+_with_triton = trl_utils._use_triton
+trl_utils._use_triton = lambda device: device.type == "cpu" or _with_triton(device)
 
 
 class WeightedTrainer(SFTTrainer):

@@ -1,26 +1,30 @@
 """From labels and tower states to facts, and from facts to dialogues that hold nothing else."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emollm.data import instruct
 from emollm.data.claims import false_claims
 from emollm.data.clip_states import ClipStates
-from emollm.data.facts import Span
+from emollm.data.facts import Phase, Span
 from emollm.data.instruct import WEIGHTS, explain
-from emollm.data.measure import MAX_PHASES, facts_of
+from emollm.data.measure import facts_of
 from emollm.data.questions import QUESTIONS
 from emollm.data.readers import Problem
 from emollm.data.schema import Labels, Record, Turn, read_file, write_file
 from emollm.data.validate import validate_file
 from emollm.emotions import EMOTIONS, EXPRESSIONS
 from emollm.errors import ClipError
-from emollm.facs import AU_CODES, MAX_INTENSITY
+from emollm.facs import AU_CODES, AU_NAMES, MAX_INTENSITY
+from emollm.model.course import MAX_NAMED, MAX_PHASES, read_course
+from emollm.model.symbols import PHASE_SYMBOLS, SYMBOLS, face_symbols
 from emollm.reasoning.parse import parse_answer
 from emollm.reasoning.verify import verify
 
@@ -98,6 +102,66 @@ def test_there_are_few_phases_and_they_cover_the_clip():
     assert all(before.end_s + 1 == after.start_s for before, after in pairwise(phases))
 
 
+def symbols_of(seen: ClipStates) -> list[list[tuple[str, ...]]]:
+    """What the symbols that the model is given for these states say of each phase."""
+    window_s = torch.tensor([seen.window_s if seen.duration_s else 0.0])
+    states = torch.from_numpy(seen.face)[None]
+    course = read_course(states[..., -READINGS:], ~states.isnan().any(-1), window_s)
+    said = [SYMBOLS[index] for index in face_symbols(course, window_s)[0].tolist()]
+    phases = [said[start : start + PHASE_SYMBOLS] for start in range(0, len(said), PHASE_SYMBOLS)]
+    return [phase for phase in phases if phase[0] != ("none",)]
+
+
+def as_symbols(phase: Phase) -> list[tuple[str, ...]]:
+    """The symbols that a phase of a text is copied from, but for its expression."""
+    units = [(f"{code} {AU_NAMES[code]}", str(level)) for code, level in phase.aus.items()]
+    digits = f"{phase.start_s:03}{phase.end_s:03}"
+    return [*((digit,) for digit in digits), *units, *[("none",)] * (MAX_NAMED - len(units))]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    st.sampled_from([0.5, 33 / 64, 0.7, 1.3, 399 / 64]),
+    st.sampled_from([None, *EMOTIONS]),
+    st.booleans(),
+)
+def test_phases_are_those_of_the_symbols_that_the_model_is_given(seed, runs, window_s, label, still):
+    random = np.random.default_rng(seed)
+    face = random.uniform(0, 1, (1 if still else sum(runs), 4 + READINGS)).astype(np.float32)
+    held = np.repeat(random.integers(len(EXPRESSIONS), size=len(runs)), runs)[: len(face)]
+    logits = random.normal(size=(len(face), len(EXPRESSIONS))) + random.uniform(0, 6) * np.eye(len(EXPRESSIONS))[held]
+    face[:, -READINGS + len(AU_CODES) : -2] = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    face[:, -READINGS : -READINGS + len(AU_CODES)] *= random.uniform(0, 1, len(AU_CODES))
+    face[1:][random.random(len(face) - 1) < 0.2] = np.nan
+    seen = replace(states(still=True), face=face, window_s=window_s, duration_s=0.0 if still else len(face) * window_s)
+    phases = facts_of(record(label), seen).phases
+    symbols = symbols_of(seen)
+    assert [as_symbols(phase) for phase in phases] == [[*said[:6], *said[7:]] for said in symbols]
+    assert all(before.emotion != after.emotion for before, after in pairwise(phases))
+
+
+def test_a_course_starts_and_ends_with_its_face_and_may_turn_within_a_second():
+    course = [None, None, *[("sadness", 0.9)] * 5, *[("happiness", 0.9)] * 5, None, None]
+    phases = facts_of(record("happiness"), states(course)).phases
+    assert [(phase.emotion, phase.start_s, phase.end_s) for phase in phases] == [
+        ("sadness", 1, 3), ("happiness", 3, 5),
+    ]  # fmt: skip
+
+
+def test_what_is_read_stands_where_the_label_would_make_neighbours_alike():
+    course = [("sadness", 0.45)] * 6 + [("happiness", 0.45)] * 6
+    emotions = [phase.emotion for phase in facts_of(record("anger"), states(course)).phases]
+    assert emotions == ["sadness", "happiness"]
+    course[:6] = [("sadness", 0.9)] * 6
+    emotions = [phase.emotion for phase in facts_of(record("anger"), states(course)).phases]
+    assert emotions == ["sadness", "anger"]
+    course += [("fear", 0.45)] * 6
+    emotions = [phase.emotion for phase in facts_of(record("anger"), states(course)).phases]
+    assert emotions == ["sadness", "happiness", "fear"]
+
+
 def test_what_the_towers_are_not_sure_of_goes_with_the_label():
     unsure, sure = states([("anger", 0.4)] * 8, voice=("fear", 0.5)), states([("anger", 0.8)] * 8, voice=("fear", 0.8))
     facts = facts_of(record("sadness"), unsure)
@@ -120,9 +184,28 @@ def test_labelled_units_win_over_measured_ones():
     assert facts.spans == [Span("AU12", 0.0, 4.0)]
 
 
-def test_a_short_peak_is_not_told_as_the_usual_intensity():
-    facts = facts_of(record("happiness"), states(SMILE, {"AU12": [1.2] * 7 + [4.9]}))
-    assert facts.phases[0].aus == {}
+def test_labelled_units_over_time_are_told_of_the_phases_that_they_are_in():
+    spans = [
+        {"code": "AU4", "intensity": 2, "start_s": 0, "end_s": 3},
+        {"code": "AU12", "intensity": 4, "start_s": 3, "end_s": 6},
+    ]
+    seen = states([("sadness", 0.9)] * 6 + [("happiness", 0.9)] * 6, {"AU9": [5.0]})
+    assert [phase.aus for phase in facts_of(record("happiness", au_spans=spans), seen).phases] == [
+        {"AU4": 2}, {"AU12": 4},
+    ]  # fmt: skip
+
+
+def test_a_short_labelled_peak_is_not_told_as_the_usual_intensity():
+    spans = [
+        {"code": "AU12", "intensity": 1.2, "start_s": 0, "end_s": 3.5},
+        {"code": "AU12", "intensity": 4.9, "start_s": 3.5, "end_s": 4},
+    ]
+    assert facts_of(record("happiness", au_spans=spans), states(SMILE)).phases[0].aus == {}
+
+
+def test_measured_units_are_told_as_a_fifth_of_the_phase_reaches_them():
+    facts = facts_of(record("happiness"), states(SMILE, {"AU12": [1.2] * 7 + [4.9], "AU6": [0.2] * 7 + [5.0]}))
+    assert facts.phases[0].aus == {"AU12": 1}
 
 
 def test_a_modality_that_is_held_back_is_not_known():

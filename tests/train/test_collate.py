@@ -3,7 +3,7 @@ import pytest
 import torch
 from fakes import make_face_states, make_voices
 
-from emollm.data.compose import compose
+from emollm.data.compose import compose, face_course
 from emollm.data.explain import QUESTIONS
 from emollm.model.checkpoint import assemble
 from emollm.model.processing_emollm import AUDIO_TOKEN, FACE_TOKEN
@@ -48,10 +48,12 @@ def test_padding_is_neither_attended_to_nor_learned(collate, records):
 
 def test_placeholders_and_states_agree_in_number(collate, processor, records):
     batch = collate(rows(records))
-    for name, token in (("face_states", FACE_TOKEN), ("audio_states", AUDIO_TOKEN)):
+    assert (batch["face_window_s"] > 0).tolist() == [record.timed for record in records]
+    faces, sounds = torch.where(batch["face_window_s"] > 0, 33, 5), torch.full((len(records),), 6)
+    for name, token, symbols in (("face_states", FACE_TOKEN, faces), ("audio_states", AUDIO_TOKEN, sounds)):
         placeholders = (batch["input_ids"] == processor.tokenizer.convert_tokens_to_ids(token)).sum(1)
         windows = (~batch[name].isnan().any(-1)).sum(1)
-        assert torch.equal(placeholders, torch.where(windows > 0, windows + 3, 0))
+        assert torch.equal(placeholders, torch.where(windows > 0, windows + 3 + symbols, 0))
         assert (placeholders > 0).any()
         assert (placeholders == 0).any()
 
@@ -62,8 +64,8 @@ def test_each_record_has_the_states_of_its_own_media(collate, records):
         records, batch["face_states"], batch["audio_states"], batch["audio_prosody"]
     ):
         if record.faces:
-            row, _, first, _ = record.faces[0]
-            assert np.array_equal(faces[first], FACES.states[row])
+            assert np.array_equal(faces[: record.windows], face_course(record, FACES))
+            assert faces[record.windows :].isnan().all()
         if record.voice is None:
             assert sound.isnan().all()
             assert not prosody.any()
@@ -88,12 +90,3 @@ def test_modes_are_told_in_the_prompt(collate, processor, records):
     batch = collate(rows(records))
     for record, ids in zip(records, batch["input_ids"]):
         assert ("/no_think" in processor.tokenizer.decode(ids)) != record.think
-
-
-def test_flicker_is_seeded(processor, records):
-    first, again, other = (
-        ComposedCollator(processor, FACES, VOICES, flicker_seed=seed)(rows(records[:8]))["face_states"]
-        for seed in (0, 0, 1)
-    )
-    assert torch.equal(first.nan_to_num(), again.nan_to_num())
-    assert not torch.equal(first.nan_to_num(), other.nan_to_num())

@@ -62,11 +62,8 @@ def test_a_missing_recipe(tmp_path):
     ("kind", "name"),
     [
         (FaceRecipe, "face"),
-        (FaceRecipe, "face_aus"),
         (VoiceRecipe, "voice"),
         (SFTRecipe, "sft"),
-        (SFTRecipe, "sft_dialogue"),
-        (SFTRecipe, "sft_pairs"),
         (SFTRecipe, "finetune"),
     ],
 )
