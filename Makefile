@@ -44,25 +44,29 @@ bench: $(DEV) $(VLLM) ## measure against the bare parts
 	@$(RUN) benchmarks/sft.py
 	@$(RUN) benchmarks/grpo.py
 
-train-tiny: $(DEV) runs/tiny/renders.parquet ## train the small default model again, by the recipes in train/tiny
+train-tiny: $(DEV) runs/tiny/renders/ict.parquet runs/tiny/renders/anny.parquet ## train the small default model again, by the recipes in train/tiny
 	$(VENV)/bin/emollm train face train/tiny/face.yaml
-	$(VENV)/bin/emollm train face train/tiny/face_aus.yaml
 	$(VENV)/bin/emollm train voice train/tiny/voice.yaml
 	$(VENV)/bin/emollm train sft train/tiny/sft.yaml
-	$(VENV)/bin/emollm train sft train/tiny/sft_dialogue.yaml
-	$(VENV)/bin/emollm train sft train/tiny/sft_pairs.yaml
 	@echo "make ship-tiny puts the result into the package, where it becomes the default model."
 
 ship-tiny: $(DEV) ## put the result of train-tiny into the package
-	@$(RUN) -m emollm.model.checkpoint runs/tiny/sft_pairs runs/tiny/face_aus
+	@$(RUN) -m emollm.model.checkpoint runs/tiny/sft runs/tiny/face
+	@$(RUN) -m emollm.train.collect
+	@$(RUN) -m emollm.eval.model_card
 
 ablation: $(DEV) | datasets ## train and evaluate variants of train/tiny/grpo.yaml, and make their tables (days on two cores)
 	$(VENV)/bin/emollm train ablation train/tiny/ablation.yaml
 
-runs/tiny/renders.parquet: | $(DEV) datasets
+runs/tiny/renders/ict.parquet: | $(DEV) datasets
 	@mkdir -p $(@D)
 	$(VENV)/bin/emollm data synthesize train/tiny/renders.yaml --out $@ \
 		--head datasets/ict_facekit/ict_facekit_light.npz
+
+runs/tiny/renders/anny.parquet: | $(DEV)
+	@mkdir -p $(@D)
+	@$(PIP) --editable ".[synth]"
+	$(VENV)/bin/emollm data synthesize train/tiny/renders_anny.yaml --out $@
 
 datasets:
 	@echo "The recipes in train/tiny read their data from the folder datasets;" \

@@ -17,17 +17,19 @@ from rich.table import Table
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from emollm.data.faces import Faces
+from emollm.emotions import EXPRESSIONS
 from emollm.eval.metrics.intervals import Metric, bootstrap
-from emollm.facs import AU_CODES
+from emollm.facs import AU_CODES, PRESENT
 from emollm.model.face_encoder import FaceEncoder
 from emollm.train.face import predict_faces
 
-PRESENT = 1.0
-
 
 def face_scores(tower: FaceEncoder, faces: Faces, seed: int = 0) -> dict[str, Any]:
-    """Scores of all of ``faces``: WAR and UAR of the majority vote where there are votes; macro F1 at intensity >= 1,
-    mean absolute error and Pearson r per AU where there are exact AUs. Pseudo-labels score nothing."""
+    """Scores of all of ``faces``; pseudo-labels score nothing.
+
+    Where there are votes: WAR, UAR and recall per expression of those that there are, by the majority vote. Where
+    there are exact AUs: macro F1 at intensity >= 1, mean absolute error, F1 and Pearson r per AU.
+    """
     logits, units = predict_faces(tower, faces)
     voted, coded = ~np.isnan(faces.expression).any(-1), faces.origin == "exact"
     scores: dict[str, Any] = {"faces": len(faces)}
@@ -35,10 +37,19 @@ def face_scores(tower: FaceEncoder, faces: Faces, seed: int = 0) -> dict[str, An
         truth, guess = faces.expression[voted].argmax(-1), logits[voted].argmax(-1)
         scores["war"] = _interval(lambda rows: float(accuracy_score(truth[rows], guess[rows])), len(truth), seed)
         scores["uar"] = _interval(
-            lambda rows: float(recall_score(truth[rows], guess[rows], average="macro", zero_division=0)),
+            lambda rows: float(
+                recall_score(truth[rows], guess[rows], labels=np.unique(truth[rows]), average="macro", zero_division=0)
+            ),
             len(truth),
             seed,
         )
+        scores["per_class"] = {
+            EXPRESSIONS[label]: {
+                "recall": round(float((guess[truth == label] == label).mean()), 4),
+                "count": int((truth == label).sum()),
+            }
+            for label in np.unique(truth)
+        }
     if coded.any():
         exact, measured = faces.aus[coded], units[coded]
         present, claimed = exact >= PRESENT, measured >= PRESENT
@@ -60,10 +71,6 @@ def face_scores(tower: FaceEncoder, faces: Faces, seed: int = 0) -> dict[str, An
             if there[i]
         }
     return scores
-
-
-def _pearson(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.corrcoef(one, other)[0, 1])
 
 
 def _interval(metric: Metric, samples: int, seed: int) -> list[float]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from fakes import make_faces
 
+from emollm.emotions import EXPRESSIONS
 from emollm.model.face_encoder import FaceEncoder
 from emollm.train import face_scores as module
 from emollm.train.face_scores import face_scores, main
@@ -24,6 +25,22 @@ def test_a_tower_that_is_right_scores_full(tower, monkeypatch):
     assert scores["war"] == scores["uar"] == scores["au_f1"] == [1.0, 1.0, 1.0]
     assert scores["au_mae"] == 0.0
     assert {one["r"] for one in scores["per_au"].values()} == {1.0}
+    assert {one["recall"] for one in scores["per_class"].values()} == {1.0}
+    assert sum(one["count"] for one in scores["per_class"].values()) == 32  # faces with votes
+
+
+def test_an_expression_that_no_face_has_takes_no_part(tower, monkeypatch):
+    faces = make_faces()
+    faces.expression[:] = np.eye(len(EXPRESSIONS))[np.arange(len(faces)) % 2]  # two expressions only
+    logits = faces.expression.copy()
+    logits[0] = np.eye(len(EXPRESSIONS))[7]  # one of 24 neutral faces is taken for another
+    monkeypatch.setattr(module, "predict_faces", lambda tower, faces: (logits, np.nan_to_num(faces.aus)))
+    scores = face_scores(tower, faces)
+    assert scores["per_class"] == {
+        EXPRESSIONS[0]: {"recall": 0.9583, "count": 24},
+        EXPRESSIONS[1]: {"recall": 1.0, "count": 24},
+    }
+    assert scores["uar"][0] == round((23 / 24 + 1) / 2, 4)
 
 
 def test_pseudo_labels_score_nothing(tower):
