@@ -14,7 +14,7 @@ from emollm.errors import BadArgumentError
 from emollm.eval.measure import Score
 
 Interval = tuple[float, float, float]
-StageName = Literal["face", "voice", "sft"]
+StageName = Literal["face", "voice", "sft", "sft_course"]
 
 
 class _Part(BaseModel):

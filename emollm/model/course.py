@@ -35,8 +35,8 @@ class Course:
         first, last: ``(I, P)`` int64, windows at which the phase starts and ends (inclusive), -1 where there is no
             such phase.
         expression: ``(I, P)`` int64 index into ``EXPRESSIONS``, -1 where there is no such phase.
-        units: ``(I, P, 17)`` float32, intensity 0-5 that a fifth of the phase's present windows reach, 0 where there is
-            none. A claim is held against the peak (:mod:`emollm.reasoning.verify`), from which a mean strays further.
+        units: ``(I, P, 17)`` float32, intensity 0-5 that a fifth of the phase's present windows reach, 0 where there
+            is none. Claims are held against the peak (:mod:`emollm.reasoning.verify`): a mean strays further from it.
     """
 
     first: Tensor

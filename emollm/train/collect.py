@@ -30,23 +30,31 @@ from emollm.train.recipe import last_checkpoint, load_recipe
 from emollm.train.sft import SFTRecipe
 from emollm.train.voice import VoiceRecipe
 
-KINDS: dict[StageName, type[BaseModel]] = {"face": FaceRecipe, "voice": VoiceRecipe, "sft": SFTRecipe}
+KINDS: dict[StageName, type[BaseModel]] = {
+    "face": FaceRecipe, "voice": VoiceRecipe, "sft": SFTRecipe, "sft_course": SFTRecipe
+}  # fmt: skip
 
 
 def collect_training(
-    face: FaceRecipe, voice: VoiceRecipe, sft: SFTRecipe, variants: Sequence[tuple[str, Path, Path]] = ()
+    face: FaceRecipe,
+    voice: VoiceRecipe,
+    sft: SFTRecipe,
+    variants: Sequence[tuple[str, Path, Path]] = (),
+    course: SFTRecipe | None = None,
 ) -> Training:
     """What the three runs left in their folders; what is missing there stays None.
 
     Args:
         variants: what to call it, face tower, prepared faces.
+        course: a second run of instruction tuning, after ``sft``.
 
     Raises:
         BadArgumentError: the face tower or the trained parts of the language model are not there.
     """
-    adapters = sft.output / "adapters.safetensors"
+    last = course or sft
+    adapters = last.output / "adapters.safetensors"
     if not adapters.exists() or not (face.output / "config.json").exists():
-        raise BadArgumentError(f"The runs in {face.output} and {sft.output} are not finished.")
+        raise BadArgumentError(f"The runs in {face.output} and {last.output} are not finished.")
     tower = FaceEncoder.from_pretrained(face.output)
     prepared = {source: face.cache / f"{source}.npz" for source in face.sources}
     sources, scores = {}, {}
@@ -66,12 +74,13 @@ def collect_training(
         dirty=dirty,
         hardware=hardware,
         versions=provenance.versions(),
-        parameters={"face_tower": sum(p.numel() for p in tower.parameters()), **_parameters(sft.output)},
+        parameters={"face_tower": sum(p.numel() for p in tower.parameters()), **_parameters(last.output)},
         image_size=tower.config.image_size,
         stages={
             "face": _stage(face, face.output, face.seed, cores),
             "voice": _stage(voice, voice.output, voice.seed, cores),
             "sft": _stage(sft, sft.output, sft.seed, cores),
+            **({"sft_course": _stage(course, course.output, course.seed, cores)} if course else {}),
         },
         sources=sources,
         recordings=_recordings(voice.cache / "emodb.npz"),
@@ -145,7 +154,8 @@ def _json(file: Path) -> Any:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for stage in KINDS:
-        parser.add_argument(f"--{stage}", type=Path, default=Path("train/tiny") / f"{stage}.yaml", help="its recipe")
+        default = None if stage == "sft_course" else Path("train/tiny") / f"{stage}.yaml"  # not every model has one
+        parser.add_argument(f"--{stage}", type=Path, default=default, help="its recipe")
     parser.add_argument("--change", action="append", default=[], metavar="STAGE.KEY=VALUE")
     parser.add_argument("--variant", action="append", default=[], nargs=3, metavar=("ABOUT", "TOWER", "CACHE"))
     parser.add_argument("--out", type=Path, default=SHIPPED / "training.json")
@@ -153,9 +163,11 @@ def main(arguments: list[str] | None = None) -> None:
     recipes: dict[str, Any] = {}
     for stage, kind in KINDS.items():
         changes = [change.removeprefix(f"{stage}.") for change in given.change if change.startswith(f"{stage}.")]
-        recipes[stage] = load_recipe(kind, getattr(given, stage), changes)
+        if getattr(given, stage) is not None:
+            recipes[stage] = load_recipe(kind, getattr(given, stage), changes)
     variants = [(about, Path(tower), Path(cache)) for about, tower, cache in given.variant]
-    collect_training(recipes["face"], recipes["voice"], recipes["sft"], variants).save(given.out)
+    course = recipes.get("sft_course")
+    collect_training(recipes["face"], recipes["voice"], recipes["sft"], variants, course).save(given.out)
     print(f"Wrote {given.out}.")
 
 

@@ -169,7 +169,7 @@ def test_recipes_are_checked(tmp_path: Path) -> None:
     assert clips.head.gains == load_recipe(RECIPES / "renders_anny.yaml").head.gains
     for name in ("renders", "renders_anny"):
         committed = load_recipe(RECIPES / f"{name}.yaml")
-        assert committed.identities * committed.images_per_identity == 6000
+        assert committed.identities * committed.images_per_identity == 12_000
     for text, reason in (("head: {}\nsize: big", "size"), ("head: {}\ncolour: red", "colour"), ("a: [", "YAML")):
         (tmp_path / "r.yaml").write_text(text)
         with pytest.raises(BadArgumentError, match=reason):

@@ -64,6 +64,7 @@ def test_a_missing_recipe(tmp_path):
         (FaceRecipe, "face"),
         (VoiceRecipe, "voice"),
         (SFTRecipe, "sft"),
+        (SFTRecipe, "sft_course"),
         (SFTRecipe, "finetune"),
     ],
 )

@@ -8,6 +8,7 @@ from emollm.data.compose import READINGS, compose
 from emollm.data.facts import Facts, Phase
 from emollm.data.schema import Record
 from emollm.facs import AU_CODES
+from emollm.model.symbols import FACE_SYMBOLS, STILL_SYMBOLS
 from emollm.reasoning import parse
 from emollm.train import grpo_questions, reward_functions
 from emollm.train.collate import ComposedCollator, Example
@@ -130,15 +131,17 @@ def test_the_truth_about_composed_clips(processor):
         assert len(truth.measured) == len(truth.times) == len(clip.placeholders.face)
         assert (truth.units is None) == (not record.faces)
         if record.faces:
-            start, end, first, _ = record.faces[0]
+            _, _, first, last = record.faces[0]
             assert truth.measured[0] == pytest.approx(5 * clip.face[first, -READINGS:][:17], abs=1e-3)
             assert set(truth.units) == set(AU_CODES)
-            assert all(truth.units[code] >= value - 1e-4 for code, value in zip(AU_CODES, faces.units([start, end])))
+            mean = 5 * clip.face[first : last + 1, -READINGS:][:, :17].mean(0)
+            assert all(truth.units[code] >= value - 1e-4 for code, value in zip(AU_CODES, mean))
         if truth.carrier == "voice":
             assert str(voices.emotion[record.voice]) == truth.emotion
         carriers.add((tuple(truth.present), truth.carrier))
         assert row["prompt"].endswith("<|im_start|>assistant\n")
-        assert row["prompt"].count("<|face|>") == len(truth.times) + 3 * bool(truth.times)
+        symbols = FACE_SYMBOLS if record.timed else STILL_SYMBOLS
+        assert row["prompt"].count("<|face|>") == len(truth.times) + (3 + symbols) * bool(truth.times)
         assert ("/no_think" in row["prompt"]) != truth.think
         assert "<answer>" not in row["prompt"]
     assert {(("face",), "face"), (("voice",), "voice"), (("face", "voice"), None)} <= carriers

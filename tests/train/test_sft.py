@@ -16,7 +16,7 @@ from emollm.train import sft
 from emollm.train.face import FaceCollator
 from emollm.train.sft import SFTRecipe, build_records, by_length, encode_faces, face_states, train_sft
 
-TRAINED = ("face_adapter", "audio_adapter", "prosody_adapter")
+TRAINED = ("face_adapter", "audio_adapter", "prosody_adapter", "reading_symbols")
 
 
 @pytest.fixture
