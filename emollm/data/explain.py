@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from emollm.data.facts import MAX_NAMED, Facts, Phase, Span, named_units
+from emollm.data.facts import Facts, Phase, Span, named_units
 from emollm.data.questions import CHANGE, IDENTITY, MIND, OTHER, QUESTIONS, RECOGNISE, UNITS, VOICE, WHY, question_for
 from emollm.emotions import ADJECTIVES
 from emollm.facs import AU_NAMES, PROTOTYPES
+from emollm.model.course import MAX_NAMED
 from emollm.reasoning.spans import describe_time
 
 __all__ = [

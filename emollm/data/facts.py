@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from emollm.emotions import EXPRESSIONS
-from emollm.facs import AU_CODES, BLINK, PRESENT
-from emollm.model.course import MAX_NAMED, read_course
+from emollm.facs import AU_CODES
+from emollm.model.course import named, read_course
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,10 @@ class Facts:
 
 
 def named_units(intensities: np.ndarray) -> dict[str, int]:
-    """AUs worth naming in ``(17,)`` measured intensities: the strongest four that verification would bear out;
-    blinks left out."""
-    order = np.argsort(-intensities, kind="stable")
-    present = [i for i in order if intensities[i] >= PRESENT and AU_CODES[i] != BLINK]
-    return {AU_CODES[i]: int(np.clip(np.rint(intensities[i]), 1, 5)) for i in present[:MAX_NAMED]}
+    """The AUs that the model is given of ``(17,)`` measured intensities, strongest first, with their level: the
+    strongest four that verification would bear out; blinks left out (:func:`emollm.model.course.named`)."""
+    order, levels = named(torch.from_numpy(intensities))
+    return {AU_CODES[i]: level for i, level in zip(order.tolist(), levels.tolist()) if i >= 0}
 
 
 def phases_as_read(

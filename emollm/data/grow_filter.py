@@ -13,11 +13,12 @@ import numpy as np
 
 from emollm.data.claims import false_claims
 from emollm.data.clip_states import ClipStates
-from emollm.data.facts import MAX_NAMED, Span
+from emollm.data.facts import Span
 from emollm.data.measure import facts_of
 from emollm.data.schema import Labels, Record
 from emollm.emotions import canonical_emotion
 from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY
+from emollm.model.course import MAX_NAMED
 from emollm.reasoning.parse import ParsedAnswer, parse_answer
 from emollm.reasoning.person import named_emotions
 from emollm.reasoning.prompts import neutralise

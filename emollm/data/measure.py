@@ -12,11 +12,12 @@ from dataclasses import replace
 import numpy as np
 
 from emollm.data.clip_states import ClipStates
-from emollm.data.facts import MAX_NAMED, Facts, Phase, Span, phases_as_read
+from emollm.data.facts import Facts, Phase, Span, phases_as_read
 from emollm.data.prepare import labelled_units
 from emollm.data.schema import Labels, Record
 from emollm.emotions import EMOTIONS, EXPRESSIONS
 from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY, PRESENT
+from emollm.model.course import MAX_NAMED
 from emollm.reasoning.prompts import neutralise
 from emollm.reasoning.spans import au_spans
 from emollm.reasoning.verify import TOLERANCE

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from emollm.data.cards import DataCard
 from emollm.data.explain import reply_to
-from emollm.data.facts import MAX_NAMED, Facts, Phase
+from emollm.data.facts import Facts, Phase
 from emollm.data.media_checks import OnProgress, check_media
 from emollm.data.readers import Problem, Row, read_rows
 from emollm.data.schema import Labels, Record, Turn, first_turn, mark_of, media_path, write_file
@@ -21,6 +21,7 @@ from emollm.data.splits import assign_splits, speaker_of
 from emollm.emotions import EMOTIONS, canonical_emotion
 from emollm.errors import BadArgumentError
 from emollm.facs import AU_NAMES, MAX_INTENSITY
+from emollm.model.course import MAX_NAMED
 from emollm.reasoning.prompts import assistant_message
 from emollm.reasoning.verify import PRESENT
 
