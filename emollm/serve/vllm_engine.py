@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 # In this process: nothing is left behind when it ends, and a script needs no guard around its main part.
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_LEVEL": "ERROR",  # on CPUs it warns of the same harmless thing a hundred times ...
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # ... on stdout, among the reports
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB, enough for 16 clips at once of a model of this size
 }
 _ON_CPU = {"enforce_eager": True, "max_num_seqs": 16}  # compiling would take longer than what it saves

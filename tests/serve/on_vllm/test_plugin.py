@@ -42,6 +42,27 @@ def test_a_fresh_process_knows_everything_through_the_entry_point(tiny):
     assert done.stdout.splitlines()[-1] == "EmoLLMVideoLoader"
 
 
+QUIET = """
+import sys
+from pathlib import Path
+import torch
+from emollm.serve.vllm_engine import start_in_process
+engine = start_in_process(Path(sys.argv[1]), max_model_len=512)
+torch.set_num_threads(1)
+print("report")
+engine.engine_core.shutdown()
+"""
+
+
+def test_vllm_writes_nothing_among_the_reports(tiny):
+    """On stdout; ``analyze --json`` writes its reports there."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
+    done = subprocess.run([sys.executable, "-c", QUIET, str(tiny)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "report\n"
+    assert "set_num_threads" not in done.stderr
+
+
 def test_the_version_is_answered(monkeypatch):
     import importlib.metadata as metadata
 
