@@ -113,7 +113,7 @@ def test_batches_of_real_clips(workplace, tiny):
     records += [film.model_copy(update={"id": part, "without": part}) for part in ("face", "voice")]
     collate = ClipCollator(processor, encoder, workplace)
     batch = collate([{"record": record.model_dump_json()} for record in records])
-    faces, sounds = torch.where(batch["face_window_s"] > 0, 33, 5), torch.full((len(records),), 6)
+    faces, sounds = torch.where(batch["face_window_s"] > 0, 117, 33), torch.full((len(records),), 6)
     for name, token, symbols in (("face_states", FACE_TOKEN, faces), ("audio_states", AUDIO_TOKEN, sounds)):
         placeholders = (batch["input_ids"] == processor.tokenizer.convert_tokens_to_ids(token)).sum(1)
         windows = (~batch[name].isnan().any(-1)).sum(1)

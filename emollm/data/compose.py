@@ -29,6 +29,7 @@ from emollm.reasoning.prompts import assistant_message, clip_message, user_messa
 PER_SECOND = round(1 / WINDOW_SECONDS)
 MAX_BLEND = 4  # windows on each side of a cut over which one expression turns into the next
 LONG_S = (33, 400)  # seconds of a clip whose windows have to be longer
+KINDS = {"image": 0.36, "video": 0.24, "speech": 0.2, "sound": 0.2}
 READINGS = len(AU_CODES) + len(EXPRESSIONS) + 2
 
 
@@ -96,6 +97,7 @@ def compose(
     clear: float = 0.0,
     varied_share: float = 0.0,
     long_share: float = 0.0,
+    kinds: dict[str, float] = KINDS,
 ) -> Iterator[Composed]:
     """Make ``count`` records.
 
@@ -106,9 +108,11 @@ def compose(
         drift_share: share of video phases that drift from one face to another of the same emotion.
         follow_up_share: share of records whose question comes after another question and its answer.
         agree_share, conflict_share, clear: see :class:`emollm.data.pairing.Pairing`; where both shares are 0, faces
-            and voices meet by chance alone. ``clear`` goes for the faces of clips that change, too.
+            and voices meet by chance alone. ``clear`` goes for all other faces, too.
         varied_share: share of questions that may be worded in more ways than those the weights know best.
         long_share: share of videos so long that their windows are longer than half a second.
+        kinds: weights of what a record shows: an image, a video of a face that may change, a face that speaks, a sound
+            alone.
 
     Raises:
         BadArgumentError: there is nothing to make pairs of.
@@ -123,6 +127,7 @@ def compose(
         clear,
         varied_share,
         long_share,
+        kinds,
     )
     if agree_share or conflict_share:
         shown = {emotion: faces.clear(emotion, clear) for emotion in faces.labels}
@@ -146,6 +151,7 @@ class _Draw:
     clear: float
     varied_share: float
     long_share: float
+    kinds: dict[str, float]
     pairing: Pairing | None = None
 
     def __post_init__(self) -> None:
@@ -158,7 +164,8 @@ class _Draw:
 
     def record(self, task: str, think: bool) -> Composed:
         random = self.random
-        kind = str(random.choice(["image", "video", "speech", "sound"], p=[0.36, 0.24, 0.2, 0.2]))
+        weights = np.array(list(self.kinds.values()))
+        kind = str(random.choice(list(self.kinds), p=weights / weights.sum()))
         kind = {"voice": "speech" if kind == "image" else kind, "change": "video"}.get(task, kind)
         emotions = [str(emotion) for emotion in random.choice(EXPRESSIONS, size=3, p=self.frequency)]
         pair = self.pairing.draw(random) if self.pairing else None
@@ -178,7 +185,7 @@ class _Draw:
         elif kind == "video":
             parts, windows, window_s = self._course(emotions)
         elif kind != "sound":
-            row = self.faces.pick(emotions[0], random)
+            row = self._face(emotions[0])
             parts = [[row, row, 0, windows - 1]]
         made = Composed(
             messages=[],
@@ -231,7 +238,7 @@ class _Draw:
         return parts, windows, window_s
 
     def _face(self, emotion: str) -> int:
-        """A face in a course: one in which the tower reads the label too, since the course is told as it reads it."""
+        """A face in which the tower reads the label too, since texts tell what it reads."""
         if self.clear and len(clear := self.faces.clear(emotion, self.clear)):
             return int(self.random.choice(clear))
         return self.faces.pick(emotion, self.random)

@@ -173,16 +173,10 @@ def _name_readings(model: EmoLLMForConditionalGeneration, tokenizer: Any) -> Non
         mean = embeddings[tokenizer.encode(" " + words, add_special_tokens=False)].mean(0)
         return mean / mean.norm() * typical
 
-    def symbol(parts: tuple[str, ...]) -> Tensor:
-        """A digit is what it is in a number, without a space, so that it can be copied."""
-        rows = [
-            embeddings[tokenizer.encode(part, add_special_tokens=False)].mean(0) if part.isdigit() else vector(part)
-            for part in parts
-        ]
-        if len(rows) == 1:
-            return rows[0]
-        mean = torch.stack(rows).mean(0)
-        return mean / mean.norm() * typical
+    def symbol(word: str) -> Tensor:
+        """Digits and marks are as they are in a text, without a space before them, so that they can be copied."""
+        bare = word in {*"0123456789,;."}
+        return embeddings[tokenizer.encode(word, add_special_tokens=False)].mean(0) if bare else vector(word)
 
     core = model.model
     faces = [*(au.name for au in ACTION_UNITS), *EXPRESSIONS]
@@ -193,7 +187,7 @@ def _name_readings(model: EmoLLMForConditionalGeneration, tokenizer: Any) -> Non
     nn.init.zeros_(core.prosody_adapter.bias)
     for adapter in (core.face_adapter, core.audio_adapter):
         nn.init.normal_(adapter.down.weight, std=float(typical) / adapter.down.in_features**0.5 / 4)
-    core.reading_symbols.symbol.weight.copy_(torch.stack([symbol(parts) for parts in SYMBOLS]))
+    core.reading_symbols.symbol.weight.copy_(torch.stack([symbol(word) for word in SYMBOLS]))
     nn.init.zeros_(core.reading_symbols.slot.weight)
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors.torch import load_file, save_file
 from trl import SFTConfig
 
-from emollm.data.compose import Composed, FaceStates, compose, read_records, write_records
+from emollm.data.compose import KINDS, Composed, FaceStates, compose, read_records, write_records
 from emollm.data.faces import Faces
 from emollm.data.voices import Voices
 from emollm.emotions import EXPRESSIONS
@@ -62,6 +62,7 @@ class SFTStage(BaseModel):
     clear: float = 0.0
     varied_share: float = 0.0
     long_share: float = 0.0
+    kinds: dict[str, float] = KINDS
 
 
 class SFTRecipe(BaseModel):

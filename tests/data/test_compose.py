@@ -38,6 +38,27 @@ def composed() -> list[Composed]:
     return records(drift_share=0.5, follow_up_share=0.3)
 
 
+def test_kinds_are_drawn_by_weight():
+    images = records(60, mix={"emotion": 1.0}, kinds={"image": 1.0})
+    assert all(record.faces and record.voice is None and not record.timed for record in images)
+    mixed = records(400, mix={"emotion": 1.0}, kinds={"sound": 3.0, "image": 1.0})
+    assert 0.65 < np.mean([not record.faces for record in mixed]) < 0.85
+
+
+def test_clear_faces_are_those_in_which_the_tower_reads_their_label():
+    faces = make_face_states(64)
+    sharp = np.arange(64) % 3 == 0
+    for row, label in enumerate(faces.label):
+        faces.states[row, -READINGS + 17 : -READINGS + 25] = np.eye(8)[EXPRESSIONS.index(label)] * (
+            0.9 if sharp[row] else 0.5
+        )
+    drawn = compose(80, faces, VOICES, "train", 0, {"emotion": 1.0}, clear=0.6, kinds={"image": 1.0, "video": 1.0})
+    some = {label for label, is_sharp in zip(faces.label, sharp) if is_sharp}
+    shown = [row for record in drawn for part in record.faces for row in part[:2] if faces.label[row] in some]
+    assert shown
+    assert sharp[shown].all()
+
+
 def test_the_same_seed_gives_the_same_records(composed):
     assert records(drift_share=0.5, follow_up_share=0.3) == composed
     assert records(seed=1, drift_share=0.5, follow_up_share=0.3) != composed

@@ -24,7 +24,7 @@ from emollm.emotions import EMOTIONS, EXPRESSIONS
 from emollm.errors import ClipError
 from emollm.facs import AU_CODES, AU_NAMES, MAX_INTENSITY
 from emollm.model.course import MAX_NAMED, MAX_PHASES, read_course
-from emollm.model.symbols import PHASE_SYMBOLS, SYMBOLS, face_symbols
+from emollm.model.symbols import PHASE_SYMBOLS, SYMBOLS, UNIT_SYMBOLS, face_symbols
 from emollm.reasoning.parse import parse_answer
 from emollm.reasoning.verify import verify
 
@@ -102,21 +102,24 @@ def test_there_are_few_phases_and_they_cover_the_clip():
     assert all(before.end_s + 1 == after.start_s for before, after in pairwise(phases))
 
 
-def symbols_of(seen: ClipStates) -> list[list[tuple[str, ...]]]:
+def symbols_of(seen: ClipStates) -> list[list[str]]:
     """What the symbols that the model is given for these states say of each phase."""
     window_s = torch.tensor([seen.window_s if seen.duration_s else 0.0])
     states = torch.from_numpy(seen.face)[None]
     course = read_course(states[..., -READINGS:], ~states.isnan().any(-1), window_s)
     said = [SYMBOLS[index] for index in face_symbols(course, window_s)[0].tolist()]
     phases = [said[start : start + PHASE_SYMBOLS] for start in range(0, len(said), PHASE_SYMBOLS)]
-    return [phase for phase in phases if phase[0] != ("none",)]
+    return [phase for phase in phases if phase[0] != "none"]
 
 
-def as_symbols(phase: Phase) -> list[tuple[str, ...]]:
-    """The symbols that a phase of a text is copied from, but for its expression."""
-    units = [(f"{code} {AU_NAMES[code]}", str(level)) for code, level in phase.aus.items()]
-    digits = f"{phase.start_s:03}{phase.end_s:03}"
-    return [*((digit,) for digit in digits), *units, *[("none",)] * (MAX_NAMED - len(units))]
+def as_symbols(phase: Phase, end: str) -> list[str]:
+    """The symbols that a phase of a text, which ends with a mark, is copied from, but for its expression."""
+    told = [["AU", *code.removeprefix("AU"), *AU_NAMES[code].split(), str(level)] for code, level in phase.aus.items()]
+    told = told or [["no", "clear", "action"]]
+    said = [*f"{phase.start_s:03}{phase.end_s:03}"]
+    for words, mark in zip(told, [","] * (len(told) - 1) + [end]):
+        said += words + [mark] * (UNIT_SYMBOLS - len(words))
+    return said + ["none"] * UNIT_SYMBOLS * (MAX_NAMED - len(told))
 
 
 @settings(max_examples=100, deadline=None)
@@ -138,7 +141,8 @@ def test_phases_are_those_of_the_symbols_that_the_model_is_given(seed, runs, win
     seen = replace(states(still=True), face=face, window_s=window_s, duration_s=0.0 if still else len(face) * window_s)
     phases = facts_of(record(label), seen).phases
     symbols = symbols_of(seen)
-    assert [as_symbols(phase) for phase in phases] == [[*said[:6], *said[7:]] for said in symbols]
+    marks = [";"] * (len(phases) - 1) + ["."]
+    assert [as_symbols(*pair) for pair in zip(phases, marks)] == [[*said[:6], *said[7:]] for said in symbols]
     assert all(before.emotion != after.emotion for before, after in pairwise(phases))
 
 

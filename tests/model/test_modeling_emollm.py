@@ -52,7 +52,7 @@ def test_features_without_placeholders_are_refused(model, processor, ask, token)
         model(**inputs)
 
 
-@pytest.mark.parametrize(("token", "left"), [(FACE_TOKEN, 4 + 3 + 33 - 1), (AUDIO_TOKEN, 4 + 3 + 6 - 1)])
+@pytest.mark.parametrize(("token", "left"), [(FACE_TOKEN, 4 + 3 + 117 - 1), (AUDIO_TOKEN, 4 + 3 + 6 - 1)])
 def test_a_wrong_number_of_placeholders_is_refused(model, processor, ask, token, left):
     inputs = dict(ask(make_clip()))
     place = (inputs["input_ids"][0] == processor.tokenizer.convert_tokens_to_ids(token)).nonzero()[0, 0]

@@ -18,8 +18,8 @@ from emollm.model.processing_emollm import (
 from emollm.reasoning.prompts import clip_message, user_message
 
 F, A = FACE_TOKEN, AUDIO_TOKEN
-COURSE = f" course part{F * 11} part{F * 11} part{F * 11}"
-SHOWS, SOUNDS = f" shows{F * 5}", f" sounds{A * 6}"
+COURSE = f" course part{F * 39} part{F * 39} part{F * 39}"
+SHOWS, SOUNDS = f" shows{F * 33}", f" sounds{A * 6}"
 
 
 def test_placeholders_become_time_stamped_runs(processor):

@@ -49,7 +49,7 @@ def test_padding_is_neither_attended_to_nor_learned(collate, records):
 def test_placeholders_and_states_agree_in_number(collate, processor, records):
     batch = collate(rows(records))
     assert (batch["face_window_s"] > 0).tolist() == [record.timed for record in records]
-    faces, sounds = torch.where(batch["face_window_s"] > 0, 33, 5), torch.full((len(records),), 6)
+    faces, sounds = torch.where(batch["face_window_s"] > 0, 117, 33), torch.full((len(records),), 6)
     for name, token, symbols in (("face_states", FACE_TOKEN, faces), ("audio_states", AUDIO_TOKEN, sounds)):
         placeholders = (batch["input_ids"] == processor.tokenizer.convert_tokens_to_ids(token)).sum(1)
         windows = (~batch[name].isnan().any(-1)).sum(1)
