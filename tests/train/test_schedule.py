@@ -161,7 +161,7 @@ def test_a_group_that_counts_nothing_teaches_nothing(recipe, start, monkeypatch)
 
 
 def test_the_schedule_goes_on_with_an_interrupted_run(recipe, tmp_path):
-    settings = {"retire_below": 0.3, "rest": 1}
+    settings = {"retire_below": 0.7, "rest": 1}  # so high that some of a random model's questions rest
     broken, whole = (scheduled(recipe, tmp_path / name, **settings) for name in ("broken", "whole"))
     for steps in (2, 5):
         train_grpo(broken.model_copy(update={"max_steps": steps}))
