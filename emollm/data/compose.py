@@ -29,7 +29,7 @@ from emollm.reasoning.prompts import assistant_message, clip_message, user_messa
 PER_SECOND = round(1 / WINDOW_SECONDS)
 MAX_BLEND = 4  # windows on each side of a cut over which one expression turns into the next
 LONG_S = (33, 400)  # seconds of a clip whose windows have to be longer
-KINDS = {"image": 0.36, "video": 0.24, "speech": 0.2, "sound": 0.2}
+KINDS = {"image": 0.36, "video": 0.24, "speech": 0.2, "sound": 0.2}  # weights of what a record shows
 READINGS = len(AU_CODES) + len(EXPRESSIONS) + 2
 
 

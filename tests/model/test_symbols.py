@@ -113,6 +113,7 @@ def test_a_voice_sounds_as_its_summary_says(pitch, spread, level, rate, pauses, 
 
 
 def test_no_two_symbols_of_a_slot_say_the_same():
+    assert len(SYMBOLS) == 10 + 1 + 8 + 31 + 9 + 16
     assert {word for word in SYMBOLS if SYMBOLS.count(word) > 1} == set(EXPRESSIONS)  # of a face, and of a voice
 
 
