@@ -149,7 +149,9 @@ def write_mp4(
         video.width = video.height = size
         video.pix_fmt = "yuv420p"
         video.codec_context.thread_count = 1  # the clips are spread over the cores already
-        video.options = {"crf": str(round(np.interp(quality, [45, 98], [34, 17]))), "preset": "veryfast"}
+        # Without mbtree: with it x264 reads memory that it never wrote, and the same pictures may give other bytes.
+        crf = str(round(np.interp(quality, [45, 98], [34, 17])))
+        video.options = {"crf": crf, "preset": "veryfast", "mbtree": "0"}
         audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if waveform is not None else None
         for picture in frames:
             # Converted here: left to the encoder, the same picture does not always give the same bytes.

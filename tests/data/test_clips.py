@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 import wave
 from pathlib import Path
 
@@ -118,6 +121,23 @@ def test_clips_come_with_records_and_tracks(made: Path) -> None:
                 inside = rows[(rows["time_s"] >= span.start_s - 0.01) & (rows["time_s"] < span.end_s - 0.01)]
                 assert inside[f"au_{code}"].mean() == pytest.approx(span.intensity, abs=0.02)
     assert {path.name for path in made.parent.iterdir()} == {"drawn.jsonl", "drawn.clips", "drawn.tracks.parquet"}
+
+
+def test_what_lies_in_memory_decides_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys, cv2, numpy as np; from pathlib import Path; from emollm.data.clips import write_mp4\n"
+        "rng = np.random.default_rng(0)\n"
+        "still = cv2.resize(rng.integers(0, 250, (8, 8, 3), dtype=np.uint8), (64, 64))\n"
+        "frames = [np.roll(still, i, 1) + rng.integers(0, 6, still.shape, dtype=np.uint8) for i in range(12)]\n"
+        "write_mp4(Path(sys.argv[1]), iter(frames), 10, 64, None, 72)"
+    )
+    written = []
+    for fill in ("0", "77", "165", "254"):  # the byte that glibc fills new memory with; 0 leaves it as it is
+        file = tmp_path / f"{fill}.mp4"
+        environment = {**os.environ, "MALLOC_PERTURB_": fill}
+        subprocess.run([sys.executable, "-c", code, str(file)], env=environment, check=True)
+        written.append(file.read_bytes())
+    assert len(set(written)) == 1
 
 
 def test_the_seed_alone_decides_a_clip(made: Path, head_file: Path, tmp_path: Path) -> None:
