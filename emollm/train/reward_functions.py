@@ -16,6 +16,7 @@ from emollm.reasoning.verify import NOTEWORTHY, verify
 from emollm.train.grpo_questions import Truth
 from emollm.train.rewards import (
     alignment_reward,
+    fit_reward,
     format_reward,
     label_reward,
     length_reward,
@@ -52,6 +53,7 @@ _OF_REPLY: dict[str, Callable[[ParsedAnswer, Truth], float | None]] = {
     "intensities": _intensities,
     "support": _support,
     "alignment": lambda reply, truth: alignment_reward(reply),
+    "fit": lambda reply, truth: fit_reward(reply, "face" in truth.present),
     "modality": lambda reply, truth: modality_reward(reply, truth.present, truth.carrier),
 }
 #: Names of the rewards, as recipes weigh them and logs show them.

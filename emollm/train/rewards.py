@@ -6,8 +6,8 @@ would need is absent (TRL leaves such a reward out of the sum). Replies are read
 
 The rewards follow R1-Omni (label, format; https://arxiv.org/abs/2503.05379), Facial-R1 (``2 * F1 - 1`` over AUs),
 AffectGPT-R1 (F1 of open words with a length penalty, agreement of thought and answer) and DAPO (soft limit of length;
-https://arxiv.org/abs/2503.14476). ``support`` and ``modality`` are our own. How each could be gamed, and what stops
-it, stands with it.
+https://arxiv.org/abs/2503.14476). ``support``, ``fit`` and ``modality`` are our own. How each could be gamed, and what
+stops it, stands with it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY
-from emollm.reasoning.parse import ParsedAnswer
+from emollm.emotions import EMOTIONS
+from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY, PROTOTYPES
+from emollm.reasoning.parse import ParsedAnswer, parse_answer
 from emollm.reasoning.person import named_emotions
 from emollm.reasoning.verify import PRESENT
 
 UNSTATED = 0.7  # share of a hit that a claim earns in the intensity-aware F1 when it states no intensity
 _SECTIONS = ("observations", "interpretation", "conclusion")
+_SENTENCE_END = re.compile(r"[;!?\n]|\.(?![0-9])")
+_WITHOUT_PROTOTYPE = [emotion for emotion in EMOTIONS if not PROTOTYPES.get(emotion)]
 _HEARD = re.compile(r"\b(?:voice|sounds?|pitch|speech|heard?|tone)\b", re.IGNORECASE)
 _UNHEARD = re.compile(r"\bno voice(?: is heard)?\b|\bvoice:? (?:is )?(?:none|not heard)\b", re.IGNORECASE)
 _SEEN = re.compile(r"\b(?:face|brows?|lips?|mouth|eyes?|smil(?:e|es|ing)|AU ?[1-9])", re.IGNORECASE)
@@ -157,6 +160,43 @@ def alignment_reward(reply: ParsedAnswer) -> float | None:
     return 2.0 * penalty * len(thought & answer) / len(thought | answer) - 1.0
 
 
+def fit_reward(reply: ParsedAnswer, face: bool) -> float | None:
+    """Do the AUs that the interpretation gives for an emotion belong to its prototype, and were they observed?
+
+    ``2 * share - 1`` over all pairs of an AU and an emotion in one sentence, whatever its wording ("AU6, AU12 fit
+    happiness.", "Anger is what AU4 points to."): in doubt a sentence counts. A pair fits if the AU is one of
+    :data:`emollm.facs.PROTOTYPES` of the emotion and the observations of the same reply claim it; where no face is,
+    nothing fits. Naming all AUs or all emotions makes mostly pairs that do not fit; a pair said twice counts once; to
+    observe whatever would fit costs ``units`` and ``support``, to add pairs of other emotions ``alignment``.
+
+    A thought without such a sentence earns 0. None would count as the mean of its group (TRL leaves it out), and beat
+    an honest sentence that fits worse than most; so silence pays only where less than half would fit. It is None if
+    the answer is an emotion without a prototype (neutral, boredom), as 0 would pull towards other labels there; to
+    answer so only for that costs ``label``. None without a thought, too: to leave one out costs ``format``.
+
+    Args:
+        face: the clip has one. Where it has none, ``support`` is None for all but a reply that invents AUs, and so
+            cannot tell it from the others.
+
+    >>> thought = "<think>Observations: face: AU6, AU4.\\nInterpretation: AU6, AU4 fit happiness.</think>"
+    >>> fit_reward(parse_answer(f"{thought}<answer>happiness</answer>"), face=True)
+    0.0
+    """
+    if reply.thought is None:
+        return None if reply.error is None else -1.0
+    pairs = {
+        (code, emotion)
+        for sentence in _SENTENCE_END.split(reply.reasoning.interpretation)
+        for code in _codes(sentence)
+        for emotion in named_emotions(sentence)
+    }
+    if not pairs:
+        return None if reply.label in _WITHOUT_PROTOTYPE else 0.0
+    observed = _codes(reply.reasoning.observations) if face else set()
+    fitting = sum(code in observed and code in PROTOTYPES.get(emotion, ()) for code, emotion in pairs)
+    return 2.0 * fitting / len(pairs) - 1.0
+
+
 def modality_reward(reply: ParsedAnswer, present: Sequence[str], carrier: str | None) -> float | None:
     """Does the reason speak of the modality that carries the label, and of none that is missing?
 
@@ -193,6 +233,11 @@ def length_reward(tokens: int, wanted: int, most: int) -> float:
     if tokens <= wanted:
         return 0.0
     return -min(1.0, (tokens - wanted) / max(most - wanted, 1))
+
+
+def _codes(text: str) -> set[str]:
+    """The AUs that a piece of a reply says are there, as the parser reads them."""
+    return {claim.code for claim in parse_answer(f"<answer>{text}</answer>").claims}
 
 
 def _closeness(stated: float | None, true: float) -> float:

@@ -148,7 +148,7 @@ def test_the_first_step_is_the_reference(recipe, bf16):
 def test_the_log_shows_each_reward_and_what_would_show_that_it_is_gamed(recipe):
     summary = train_grpo(recipe)
     for line in history(recipe):
-        for name in ("format", "label", "words", "units", "intensities", "support", "alignment", "length"):
+        for name in ("format", "label", "words", "units", "intensities", "support", "alignment", "fit", "length"):
             assert -1 <= line[f"rewards/{name}/mean"] <= 1
             assert line[f"rewards/{name}/std"] >= 0
             assert 0 <= line[f"rewards/{name}/zero_variance"] <= 1

@@ -51,7 +51,8 @@ def test_an_unreadable_reply_earns_the_least(name):
 
 @pytest.mark.parametrize("name", REWARDS)
 def test_rewards_without_a_label_are_left_out(name):
-    there = {"format": 1.0, "support": -1.0, "alignment": 1.0, "length": 0.0}  # claims AUs where no face is
+    # It claims AUs where no face is.
+    there = {"format": 1.0, "support": -1.0, "alignment": 1.0, "fit": -1.0, "length": 0.0}
     assert scores(name, [THOUGHT + ANSWER], [Truth(think=True)]) == [there.get(name)]
 
 

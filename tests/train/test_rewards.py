@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emollm.emotions import ADJECTIVES, EMOTIONS
-from emollm.facs import AU_CODES
+from emollm.facs import AU_CODES, PROTOTYPES
 from emollm.reasoning.parse import parse_answer
 from emollm.train import rewards
 from emollm.train.rewards import (
     alignment_reward,
+    fit_reward,
     format_reward,
     label_reward,
     length_reward,
@@ -49,6 +50,7 @@ ALL = {
     "units": lambda reply: unit_reward(reply, TRUE_UNITS),
     "intensities": lambda reply: unit_reward(reply, TRUE_UNITS, intensities=True),
     "alignment": alignment_reward,
+    "fit": lambda reply: fit_reward(reply, face=True),
     "modality": lambda reply: modality_reward(reply, ["face", "voice"], "voice"),
 }
 
@@ -87,6 +89,7 @@ def test_missing_labels_give_no_reward():
     assert unit_reward(reply, None) is None
     assert modality_reward(reply, ["face"], None) is None
     assert alignment_reward(parse_answer(DIRECT)) is None
+    assert fit_reward(parse_answer(DIRECT), face=True) is None
     assert support_reward([], [], []) is None
 
 
@@ -95,6 +98,7 @@ PARTIAL = {
     "units": "<answer>happiness: AU12.</answer>",
     "intensities": "<answer>happiness: AU12.</answer>",
     "alignment": THOUGHT.replace("sounds happy", "sounds sad") + "<answer>happiness: a smile.</answer>",
+    "fit": THOUGHT.replace("AU12", "AU12, AU4") + "<answer>happiness: a smile.</answer>",
 }
 
 
@@ -149,6 +153,47 @@ def test_intensities_count_by_how_near_they_are():
     assert reward("AU12 4") > reward("AU12 3") > reward("AU12") > reward("AU12 1") > reward("AU4 4")
 
 
+def fit(interpretation, label="happiness", observed="AU6 2, AU12 4", face=True):
+    thought = f"<think>\nObservations: face: {observed}.\nInterpretation: {interpretation}\n</think>\n"
+    return fit_reward(parse_answer(f"{thought}<answer>{label}</answer>"), face)
+
+
+def test_units_fit_what_they_are_typical_of_in_any_wording():
+    for emotion, codes in PROTOTYPES.items():
+        if codes:
+            listed = ", ".join(codes)
+            for wording in (f"{listed} fit {emotion}.", f"{listed} are typical of {emotion}.",
+                            f"{emotion.capitalize()} is what {listed} point to."):  # fmt: skip
+                assert fit(wording, emotion, listed) == 1.0
+    assert fit("AU6, AU12 fit happiness. The voice sounds sad.") == 1.0
+    assert fit("AU12 fits happiness. AU15, AU6 fit sadness.", observed="AU6, AU12, AU15") == pytest.approx(1 / 3)
+
+
+def test_units_that_are_not_typical_or_not_observed_fit_nothing():
+    assert fit("AU6, AU12 fit anger.") == -1.0
+    assert fit("AU12 fits neutral.") == fit("AU12 fits boredom.", "boredom") == -1.0
+    assert fit("AU6, AU12 fit happiness.", observed="AU12 4") == fit("AU6 and AU4 fit happiness.") == 0.0
+    assert fit("AU6, AU12 fit happiness.", observed="no AU6, no AU12") == -1.0
+    assert fit("AU6, AU12 fit happiness.", face=False) == -1.0
+    assert fit("AU99, AU45 fit happiness.", observed="AU99 3, AU45 3") == -1.0
+
+
+def test_silence_earns_what_half_right_earns_and_nothing_where_nothing_could_fit():
+    whole = "The face as a whole shows happiness."
+    assert fit(whole) == fit("") == fit(whole, face=False) == 0.0
+    assert fit("The face is at rest.", "neutral") is fit("The voice sounds bored.", "boredom") is None
+    assert fit("AU6, AU12 fit happiness.") > fit("AU6, AU12, AU4 fit happiness.") > fit(whole)
+
+
+def test_spam_of_fitting_units_earns_less_than_silence():
+    units = ", ".join(AU_CODES)
+    each = " ".join(f"{units} fit {emotion}." for emotion in EMOTIONS)
+    for spam in (f"{units} fit {ALL_EMOTIONS}.", each, *(f"{units} fit {emotion}." for emotion in EMOTIONS)):
+        assert fit(spam, observed=ALL_UNITS) < fit("")
+    wrong = "AU6, AU12, AU4, AU9 fit happiness."
+    assert fit(f"{wrong} {'AU12 fits happiness. ' * 20}") == fit(wrong)  # one pair is one pair
+
+
 def test_modalities():
     voice_only = parse_answer("<answer>sadness: the voice sounds sad.</answer>")
     face_only = parse_answer("<answer>sadness: the brows are drawn together.</answer>")
@@ -182,3 +227,16 @@ def test_no_reply_crashes_a_reward_or_leaves_its_range(text):
     claimed = [claim.code for claim in reply.claims]
     value = support_reward(claimed, claimed[::2], ["AU12"])
     assert value is None or -1.0 <= value <= 1.0
+
+
+said = st.lists(
+    st.sampled_from([*EMOTIONS, *AU_CODES, "lip corner puller", "fit", "fits", "not", "3", ".", ";", "\n"]),
+    max_size=30,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(said, said, st.sampled_from(EMOTIONS), st.booleans())
+def test_no_interpretation_leaves_the_range_of_fit(interpretation, observed, label, face):
+    value = fit(" ".join(interpretation), label, " ".join(observed), face)
+    assert -1.0 <= value <= 1.0 if value is not None else label in ("neutral", "boredom")
