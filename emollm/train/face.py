@@ -67,6 +67,7 @@ class FaceCollator:
     instead of the aligned one, and blendshapes left out, so that the tower learns to read pixels alone too; with
     ``mixup``, the parameter of its beta distribution, pairs of faces with votes are blended (Zhang et al. 2018,
     https://arxiv.org/abs/1710.09412). Renders are not: their labels are exact, and those of a blend would not be.
+    All of it happens on ``device``, where the crops are kept.
     """
 
     def __init__(
@@ -77,28 +78,32 @@ class FaceCollator:
         whole_share: float = 0.35,
         no_shapes_share: float = 0.25,
         mixup: float = 0.0,
+        device: str | torch.device = "cpu",
     ):
         self.faces, self.size, self.augment, self.mixup = faces, size, augment, mixup
         self.whole_share, self.no_shapes_share = whole_share, no_shapes_share
-        self.va = torch.tensor([VALENCE_AROUSAL[e] for e in EXPRESSIONS])
+        self.device = torch.device(device)
+        self.aligned, self.whole = (torch.from_numpy(crops).to(device) for crops in (faces.aligned, faces.whole))
+        self.va = torch.tensor([VALENCE_AROUSAL[e] for e in EXPRESSIONS], device=device)
         coded = sorted(set(faces.person[faces.origin == "exact"]) - {""})
         self.people = {name: number for number, name in enumerate(coded)}
 
     def __call__(self, rows: list[int]) -> dict[str, Tensor]:
-        index = np.asarray(rows)
-        aligned = torch.from_numpy(self.faces.aligned[index]).float()
-        shapes = torch.from_numpy(self.faces.blendshapes[index].copy())
-        expression = torch.from_numpy(self.faces.expression[index])
-        aus = torch.from_numpy(self.faces.aus[index])
-        exact = torch.from_numpy(self.faces.origin[index] == "exact")
-        pixels = aligned
+        index, device = np.asarray(rows), self.device
+        places = torch.from_numpy(index).to(device)
+        shapes, expression, aus = (
+            torch.from_numpy(values[index]).to(device)
+            for values in (self.faces.blendshapes, self.faces.expression, self.faces.aus)
+        )
+        exact = torch.from_numpy(self.faces.origin[index] == "exact").to(device)
+        pixels = self.aligned[places].float()
         if self.augment:
             n = len(index)
-            use_whole = torch.rand(n) < self.whole_share
-            pixels = torch.where(use_whole[:, None, None], torch.from_numpy(self.faces.whole[index]).float(), aligned)
-            drop = torch.rand(n) < torch.where(use_whole, 0.7, self.no_shapes_share)
-            shapes[drop] = float("nan")
-            flip = torch.rand(n) < 0.5
+            use_whole = torch.rand(n, device=device) < self.whole_share
+            pixels = torch.where(use_whole[:, None, None], self.whole[places].float(), pixels)
+            without = torch.where(use_whole, 0.7, self.no_shapes_share)
+            shapes = torch.where((torch.rand(n, device=device) < without)[:, None], float("nan"), shapes)
+            flip = torch.rand(n, device=device) < 0.5
             pixels = torch.where(flip[:, None, None], pixels.flip(-1), pixels)
             shapes = torch.where(flip[:, None], shapes[:, MIRRORED], shapes)
             shapes = shapes + 0.02 * torch.randn_like(shapes)
@@ -118,39 +123,45 @@ class FaceCollator:
             if self.augment
             else torch.where(exact[:, None], aus, float("nan")),  # pseudo-labels score nothing
             "va": expression @ self.va,
-            "person": torch.tensor([self.people.get(name, -1) for name in self.faces.person[index]]),
+            "person": torch.tensor([self.people.get(name, -1) for name in self.faces.person[index]]).to(device),
         }
 
     def _pairs(self, expression: Tensor) -> tuple[Tensor, Tensor]:
         """Each row's partner, which has votes too (itself where it has none), and the row's own share in the blend."""
-        partner = torch.arange(len(expression))
+        partner = torch.arange(len(expression), device=self.device)
         voted = torch.nonzero(~expression.isnan().any(-1)).flatten()
-        partner[voted] = voted[torch.randperm(len(voted))]
-        share = torch.distributions.Beta(self.mixup, self.mixup).sample((len(expression),))
+        partner[voted] = voted[torch.randperm(len(voted), device=self.device)]
+        share = torch.distributions.Beta(self.mixup, self.mixup).sample((len(expression),)).to(self.device)
         return partner, torch.maximum(share, 1 - share)
 
     def _resample(self, pixels: Tensor) -> Tensor:
         """``(N, 1, 56, 56)`` -> ``(N, 1, size, size)``, with random geometry and damage when augmenting."""
         if not self.augment:
             return F.interpolate(pixels, size=(self.size, self.size), mode="area")
-        n = len(pixels)
-        angle = torch.empty(n).uniform_(-0.2, 0.2)
-        zoom = torch.empty(n).uniform_(0.82, 1.12)
-        shift = torch.empty(n, 2).uniform_(-0.12, 0.12)
+        n, device = len(pixels), self.device
+        angle = torch.empty(n, device=device).uniform_(-0.2, 0.2)
+        zoom = torch.empty(n, device=device).uniform_(0.82, 1.12)
+        shift = torch.empty(n, 2, device=device).uniform_(-0.12, 0.12)
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
         theta = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
         grid = F.affine_grid(theta, [n, 1, self.size, self.size], align_corners=False)
         pixels = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
         small = int(self.size * float(torch.empty(()).uniform_(0.3, 0.7)))
         coarse = F.interpolate(F.interpolate(pixels, (small, small), mode="area"), pixels.shape[-2:], mode="bilinear")
-        pixels = torch.where((torch.rand(n) < 0.3).view(-1, 1, 1, 1), coarse, pixels)
-        noise = torch.rand(n, 1, 1, 1) * 12 * (torch.rand(n, 1, 1, 1) < 0.3)
-        pixels = pixels + noise * torch.randn_like(pixels)
-        for i in torch.nonzero(torch.rand(n) < 0.25).flatten().tolist():
-            high, wide = torch.randint(self.size // 8, self.size * 2 // 5, (2,)).tolist()
-            top, left = torch.randint(0, self.size * 7 // 8, (2,)).tolist()
-            pixels[i, :, top : top + high, left : left + wide] = torch.rand(()) * 255
-        return pixels
+        pixels = torch.where((torch.rand(n, device=device) < 0.3).view(-1, 1, 1, 1), coarse, pixels)
+        noisy = torch.rand(n, 1, 1, 1, device=device) < 0.3
+        pixels = pixels + noisy * torch.rand(n, 1, 1, 1, device=device) * 12 * torch.randn_like(pixels)
+        patch = self._patches(n) & (torch.rand(n, device=device) < 0.25).view(-1, 1, 1)
+        grey = torch.rand(n, 1, 1, 1, device=device) * 255
+        return torch.where(patch.unsqueeze(1), grey, pixels)
+
+    def _patches(self, number: int) -> Tensor:
+        """``(N, size, size)`` bool: a rectangle in each picture, of up to two fifths of its sides."""
+        start = torch.randint(0, self.size * 7 // 8, (2, number, 1), device=self.device)
+        length = torch.randint(self.size // 8, self.size * 2 // 5, (2, number, 1), device=self.device)
+        place = torch.arange(self.size, device=self.device)
+        down, across = (start <= place) & (place < start + length)
+        return down[:, :, None] & across[:, None, :]
 
 
 class _Reversed(torch.autograd.Function):
@@ -261,7 +272,7 @@ class _FaceTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         rows = eval_dataset if eval_dataset is not None else self.eval_dataset
-        loader = torch.utils.data.DataLoader(rows, 256, collate_fn=self._eval_collator)  # type: ignore[arg-type]
+        loader = torch.utils.data.DataLoader(rows, 512, collate_fn=self._eval_collator)  # type: ignore[arg-type]
         # Unprepared, accelerate cuts every batch to the remainder of the training loader: a tenth of the rows.
         return self.accelerator.prepare(loader)
 
@@ -295,12 +306,13 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
     size = tower.config.image_size
     rows = np.arange(len(faces))
     learned = rows[~faces.valid]
-    collator = FaceCollator(faces, size, augment=True, mixup=recipe.mixup)
-    plain = FaceCollator(faces, size, augment=False)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    collator = FaceCollator(faces, size, augment=True, mixup=recipe.mixup, device=device)
+    plain = FaceCollator(faces, size, augment=False, device=device)
     if recipe.backbone:
         some = np.random.default_rng(recipe.seed).choice(learned, min(512, len(learned)), replace=False)
         file = fetch("face_backbone") / "mobilenet.safetensors"
-        start_from_backbone(tower, file, plain(some.tolist())["face_pixels"])
+        start_from_backbone(tower, file, plain(some.tolist())["face_pixels"].cpu())
     tower.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
     arguments = TrainingArguments(
         output_dir=str(recipe.output / "checkpoints"),
@@ -313,7 +325,8 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
         warmup_steps=200,
         max_grad_norm=1.0,
         bf16=True,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=False,  # the collator's batches are where they are needed
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
@@ -338,6 +351,7 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(recipe.output / "checkpoints"))
     (recipe.output / "log.json").write_text(json.dumps(trainer.state.log_history))
+    tower.cpu()
     voted = ~faces.valid & ~np.isnan(faces.expression).any(-1)
     if voted.any() and recipe.prior_strength:
         weigh_prior(tower, faces.subset(voted), recipe.prior_strength)

@@ -44,6 +44,7 @@ from emollm.train.trainer import (
 )
 from emollm.weights import fetch
 
+WORKERS = 4  # processes that make the batches of a GPU
 LORA_TARGETS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
 
 
@@ -222,6 +223,7 @@ def make_trainer(recipe: SFTRecipe, material: Material, peft_model: PeftModel, l
         save_total_limit=2,
         report_to=[],
         seed=recipe.seed,
+        dataloader_num_workers=WORKERS if torch.cuda.is_available() else 0,  # a GPU would wait for the tokens
         ddp_find_unused_parameters=True,  # a batch without a voice, or without a face, leaves its adapter unused
         max_length=None,
         remove_unused_columns=False,
