@@ -48,12 +48,11 @@ train-tiny: $(DEV) runs/tiny/renders/ict.parquet runs/tiny/renders/anny.parquet 
 	$(VENV)/bin/emollm train face train/tiny/face.yaml
 	$(VENV)/bin/emollm train voice train/tiny/voice.yaml
 	$(VENV)/bin/emollm train sft train/tiny/sft.yaml
-	$(VENV)/bin/emollm train sft train/tiny/sft_course.yaml
 	@echo "make ship-tiny puts the result into the package, where it becomes the default model."
 
 ship-tiny: $(DEV) ## put the result of train-tiny into the package
-	@$(RUN) -m emollm.model.checkpoint runs/tiny/sft_course runs/tiny/face
-	@$(RUN) -m emollm.train.collect --sft_course train/tiny/sft_course.yaml
+	@$(RUN) -m emollm.model.checkpoint runs/tiny/sft runs/tiny/face
+	@$(RUN) -m emollm.train.collect
 	@$(RUN) -m emollm.eval.model_card
 
 ablation: $(DEV) | datasets ## train and evaluate variants of train/tiny/grpo.yaml, and make their tables (days on two cores)

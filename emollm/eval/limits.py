@@ -85,6 +85,8 @@ def _claims(faces: Measured) -> Iterator[str]:
             f"Of the Action Units that a thinking answer names on FER+ faces, the face tower bears out"
             f" {per_cent(borne_out)}; how often the tower is right itself on real faces is not known."
         )
+    if (typical := faces.score("interpretation_fit")) is not None:
+        yield f"Of the Action Units that a thought gives for an emotion there, {per_cent(typical)} are typical of it."
     if faces.no_think is not None:
         without = faces.score("support_precision", think=False)
         if without is None:

@@ -14,7 +14,7 @@ from emollm.errors import BadArgumentError
 from emollm.eval.measure import Score
 
 Interval = tuple[float, float, float]
-StageName = Literal["face", "voice", "sft", "sft_course"]
+StageName = Literal["face", "voice", "sft"]
 
 
 class _Part(BaseModel):
@@ -29,7 +29,9 @@ class Stage(_Part):
         chosen_step: of the checkpoint that was kept, where a validation split chose one.
         hours: wall time; ``hours_from`` the trainer's own clock ("log"), or, where that has not run through, the
             speed between two checkpoints by the times of their files ("checkpoints").
-        core_hours: ``hours`` on every core that the process may use: the most it can have been.
+        hardware: what it ran on; None where the run did not note it, and :class:`Training` says what is assumed.
+        core_hours: without a GPU, ``hours`` on every core that the process may use: the most it can have been.
+        gpu_minutes: ``hours`` in minutes, of a run on a GPU.
     """
 
     recipe: dict[str, Any]
@@ -38,7 +40,9 @@ class Stage(_Part):
     chosen_step: int | None = None
     hours: float | None = None
     hours_from: Literal["log", "checkpoints"] | None = None
+    hardware: dict[str, str] | None = None
     core_hours: float | None = None
+    gpu_minutes: float | None = None
 
 
 class ClassScore(_Part):
@@ -91,6 +95,7 @@ class Training(_Part):
     Attributes:
         trained: when the language model was done; results measured before are of other weights.
         commit: of the code that collected this; ``dirty`` if files differed from it.
+        hardware: that this was collected on, and stages ran on that do not name their own.
         parameters: of "face_tower", "voice_head", "adapters" and "lora".
         image_size: side of the crop that the face tower sees, in pixels.
         sources: source -> faces; ``recordings``: split -> utterances of EmoDB.

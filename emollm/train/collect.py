@@ -1,8 +1,8 @@
 """Write ``training.json`` of the shipped model: recipes as they ran, what they took, and what the towers score.
 
-``python -m emollm.train.collect``, after the runs of the three recipes, on the machine that they ran on: it reads the
-folders that the recipes name. ``--change STAGE.KEY=VALUE`` repeats what a recipe was overridden with;
-``--variant ABOUT TOWER CACHE.npz`` scores another face tower, for comparison.
+``python -m emollm.train.collect``, after the runs of the three recipes: it reads the folders that the recipes name.
+``--change STAGE.KEY=VALUE`` repeats what a recipe was overridden with; ``--variant ABOUT TOWER CACHE.npz`` scores
+another face tower, for comparison.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from emollm.model.checkpoint import SHIPPED
 from emollm.model.face_encoder import FaceEncoder
 from emollm.train.face import FaceRecipe
 from emollm.train.face_scores import face_scores
+from emollm.train.machine import MACHINE
 from emollm.train.recipe import last_checkpoint, load_recipe
 from emollm.train.sft import SFTRecipe
 from emollm.train.voice import VoiceRecipe
 
-KINDS: dict[StageName, type[BaseModel]] = {
-    "face": FaceRecipe, "voice": VoiceRecipe, "sft": SFTRecipe, "sft_course": SFTRecipe
-}  # fmt: skip
+KINDS: dict[StageName, type[BaseModel]] = {"face": FaceRecipe, "voice": VoiceRecipe, "sft": SFTRecipe}
 
 
 def collect_training(
@@ -40,21 +39,18 @@ def collect_training(
     voice: VoiceRecipe,
     sft: SFTRecipe,
     variants: Sequence[tuple[str, Path, Path]] = (),
-    course: SFTRecipe | None = None,
 ) -> Training:
     """What the three runs left in their folders; what is missing there stays None.
 
     Args:
         variants: what to call it, face tower, prepared faces.
-        course: a second run of instruction tuning, after ``sft``.
 
     Raises:
         BadArgumentError: the face tower or the trained parts of the language model are not there.
     """
-    last = course or sft
-    adapters = last.output / "adapters.safetensors"
+    adapters = sft.output / "adapters.safetensors"
     if not adapters.exists() or not (face.output / "config.json").exists():
-        raise BadArgumentError(f"The runs in {face.output} and {last.output} are not finished.")
+        raise BadArgumentError(f"The runs in {face.output} and {sft.output} are not finished.")
     tower = FaceEncoder.from_pretrained(face.output)
     prepared = {source: face.cache / f"{source}.npz" for source in face.sources}
     sources, scores = {}, {}
@@ -67,20 +63,18 @@ def collect_training(
             scores[name] = _scores(tower, faces)
     commit, dirty = provenance.commit()
     hardware = provenance.hardware()
-    cores = int(hardware["cores"])
     return Training(
         trained=datetime.fromtimestamp(adapters.stat().st_mtime, UTC).replace(microsecond=0),
         commit=commit,
         dirty=dirty,
         hardware=hardware,
         versions=provenance.versions(),
-        parameters={"face_tower": sum(p.numel() for p in tower.parameters()), **_parameters(last.output)},
+        parameters={"face_tower": sum(p.numel() for p in tower.parameters()), **_parameters(sft.output)},
         image_size=tower.config.image_size,
         stages={
-            "face": _stage(face, face.output, face.seed, cores),
-            "voice": _stage(voice, voice.output, voice.seed, cores),
-            "sft": _stage(sft, sft.output, sft.seed, cores),
-            **({"sft_course": _stage(course, course.output, course.seed, cores)} if course else {}),
+            "face": _stage(face, face.output, face.seed, hardware),
+            "voice": _stage(voice, voice.output, voice.seed, hardware),
+            "sft": _stage(sft, sft.output, sft.seed, hardware),
         },
         sources=sources,
         recordings=_recordings(voice.cache / "emodb.npz"),
@@ -100,8 +94,8 @@ def _scores(tower: FaceEncoder, faces: Faces) -> FaceScores:
     return FaceScores.model_validate(face_scores(tower, faces.subset(faces.valid)))
 
 
-def _stage(recipe: BaseModel, folder: Path, seed: int, cores: int) -> Stage:
-    stage = Stage(recipe=recipe.model_dump(mode="json"), seed=seed)
+def _stage(recipe: BaseModel, folder: Path, seed: int, here: dict[str, str]) -> Stage:
+    stage = Stage(recipe=recipe.model_dump(mode="json"), seed=seed, hardware=_json(folder / MACHINE))
     last = last_checkpoint(folder / "checkpoints")
     if last is None:
         return stage
@@ -115,8 +109,12 @@ def _stage(recipe: BaseModel, folder: Path, seed: int, cores: int) -> Stage:
     elif (hours := _hours_between(folder / "checkpoints", stage.steps)) is not None:
         stage.hours, stage.hours_from = hours, "checkpoints"
     if stage.hours is not None:
+        machine = stage.hardware or here
+        if "gpu" in machine:
+            stage.gpu_minutes = round(stage.hours * 60, 2)
+        else:
+            stage.core_hours = round(stage.hours * int(machine["cores"]), 3)
         stage.hours = round(stage.hours, 3)
-        stage.core_hours = round(stage.hours * cores, 3)
     return stage
 
 
@@ -154,8 +152,7 @@ def _json(file: Path) -> Any:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for stage in KINDS:
-        default = None if stage == "sft_course" else Path("train/tiny") / f"{stage}.yaml"  # not every model has one
-        parser.add_argument(f"--{stage}", type=Path, default=default, help="its recipe")
+        parser.add_argument(f"--{stage}", type=Path, default=Path("train/tiny") / f"{stage}.yaml", help="its recipe")
     parser.add_argument("--change", action="append", default=[], metavar="STAGE.KEY=VALUE")
     parser.add_argument("--variant", action="append", default=[], nargs=3, metavar=("ABOUT", "TOWER", "CACHE"))
     parser.add_argument("--out", type=Path, default=SHIPPED / "training.json")
@@ -163,11 +160,9 @@ def main(arguments: list[str] | None = None) -> None:
     recipes: dict[str, Any] = {}
     for stage, kind in KINDS.items():
         changes = [change.removeprefix(f"{stage}.") for change in given.change if change.startswith(f"{stage}.")]
-        if getattr(given, stage) is not None:
-            recipes[stage] = load_recipe(kind, getattr(given, stage), changes)
+        recipes[stage] = load_recipe(kind, getattr(given, stage), changes)
     variants = [(about, Path(tower), Path(cache)) for about, tower, cache in given.variant]
-    course = recipes.get("sft_course")
-    collect_training(recipes["face"], recipes["voice"], recipes["sft"], variants, course).save(given.out)
+    collect_training(**recipes, variants=variants).save(given.out)
     print(f"Wrote {given.out}.")
 
 

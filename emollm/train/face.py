@@ -28,6 +28,7 @@ from emollm.model.configuration_emollm import FaceEncoderConfig
 from emollm.model.face_encoder import FaceEncoder
 from emollm.train.backbone import start_from_backbone
 from emollm.train.calibrate import shift_units, weigh_prior
+from emollm.train.machine import note_machine
 from emollm.train.recipe import last_checkpoint, load_recipe
 from emollm.weights import fetch
 
@@ -360,6 +361,7 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
         renders = faces.subset(coded[:: -(-len(coded) // CALIBRATED_ON)])
         shift_units(tower, predict_faces(tower, renders)[1], renders.aus)
     tower.save_pretrained(recipe.output)
+    note_machine(recipe.output)
     scores = score_faces(tower, faces.subset(faces.valid))
     (recipe.output / "scores.json").write_text(json.dumps(scores, indent=1))
     return scores

@@ -23,6 +23,7 @@ from emollm.errors import BadArgumentError
 from emollm.serve.vllm_setup import prepare_vllm
 from emollm.train.grpo_questions import questions
 from emollm.train.grpo_trainer import EmoLLMGRPOTrainer
+from emollm.train.machine import note_machine
 from emollm.train.material import Material
 from emollm.train.own import check_same, own_material, save_model
 from emollm.train.recipe import load_recipe
@@ -175,6 +176,7 @@ def train_grpo(recipe: GRPORecipe) -> dict[str, float]:
         if recipe.records is not None:
             save_model(recipe.model, recipe.output, recipe.output / "model")
         (recipe.output / "log.json").write_text(json.dumps(history))
+        note_machine(recipe.output)
     logged = next((line for line in reversed(history) if "reward" in line), {})
     return summary | {key: value for key, value in logged.items() if key.startswith("reward")}
 

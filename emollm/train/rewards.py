@@ -18,13 +18,13 @@ from collections.abc import Mapping, Sequence
 
 from emollm.emotions import EMOTIONS
 from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY, PROTOTYPES
-from emollm.reasoning.parse import ParsedAnswer, parse_answer
+from emollm.reasoning.fit import fitting, interpreted
+from emollm.reasoning.parse import ParsedAnswer
 from emollm.reasoning.person import named_emotions
 from emollm.reasoning.verify import PRESENT
 
 UNSTATED = 0.7  # share of a hit that a claim earns in the intensity-aware F1 when it states no intensity
 _SECTIONS = ("observations", "interpretation", "conclusion")
-_SENTENCE_END = re.compile(r"[;!?\n]|\.(?![0-9])")
 _WITHOUT_PROTOTYPE = [emotion for emotion in EMOTIONS if not PROTOTYPES.get(emotion)]
 _HEARD = re.compile(r"\b(?:voice|sounds?|pitch|speech|heard?|tone)\b", re.IGNORECASE)
 _UNHEARD = re.compile(r"\bno voice(?: is heard)?\b|\bvoice:? (?:is )?(?:none|not heard)\b", re.IGNORECASE)
@@ -184,17 +184,10 @@ def fit_reward(reply: ParsedAnswer, face: bool) -> float | None:
     """
     if reply.thought is None:
         return None if reply.error is None else -1.0
-    pairs = {
-        (code, emotion)
-        for sentence in _SENTENCE_END.split(reply.reasoning.interpretation)
-        for code in _codes(sentence)
-        for emotion in named_emotions(sentence)
-    }
+    pairs = interpreted(reply)
     if not pairs:
         return None if reply.label in _WITHOUT_PROTOTYPE else 0.0
-    observed = _codes(reply.reasoning.observations) if face else set()
-    fitting = sum(code in observed and code in PROTOTYPES.get(emotion, ()) for code, emotion in pairs)
-    return 2.0 * fitting / len(pairs) - 1.0
+    return 2.0 * (len(fitting(reply)) if face else 0) / len(pairs) - 1.0
 
 
 def modality_reward(reply: ParsedAnswer, present: Sequence[str], carrier: str | None) -> float | None:
@@ -233,11 +226,6 @@ def length_reward(tokens: int, wanted: int, most: int) -> float:
     if tokens <= wanted:
         return 0.0
     return -min(1.0, (tokens - wanted) / max(most - wanted, 1))
-
-
-def _codes(text: str) -> set[str]:
-    """The AUs that a piece of a reply says are there, as the parser reads them."""
-    return {claim.code for claim in parse_answer(f"<answer>{text}</answer>").claims}
 
 
 def _closeness(stated: float | None, true: float) -> float:

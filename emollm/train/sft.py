@@ -29,6 +29,7 @@ from emollm.model.modeling_emollm import EmoLLMForConditionalGeneration
 from emollm.model.processing_emollm import THINK_TOKENS
 from emollm.train.collate import ComposedCollator
 from emollm.train.face import FaceCollator
+from emollm.train.machine import note_machine
 from emollm.train.material import Material, in_batches
 from emollm.train.own import check_same, own_material, save_model
 from emollm.train.recipe import load_recipe
@@ -273,6 +274,7 @@ def train_sft(recipe: SFTRecipe) -> dict[str, float]:
         if recipe.records is not None:
             save_model(recipe.model, recipe.output, recipe.output / "model")
         (recipe.output / "log.json").write_text(json.dumps(trainer.state.log_history))
+        note_machine(recipe.output)
     process.wait_for_everyone()
     return summary
 

@@ -25,6 +25,7 @@ from emollm.data.voices import RECORDED, Ear, Voices, prepare_emodb
 from emollm.emotions import EMOTIONS, VALENCE_AROUSAL
 from emollm.model.audio_encoder import LayersVoiceHead, VoiceHead, voice_head
 from emollm.model.checkpoint import voice_note
+from emollm.train.machine import note_machine
 from emollm.train.recipe import load_recipe
 from emollm.weights import fetch
 
@@ -99,6 +100,7 @@ def train_voice(recipe: VoiceRecipe) -> dict[str, float]:
     note = voice_note(recipe.hidden_size, recipe.voice_layers, recipe.audio_context_s)
     save_file(head.state_dict(), recipe.output / "voice_head.safetensors", metadata=note)
     (recipe.output / "scores.json").write_text(json.dumps(scores, indent=1))
+    note_machine(recipe.output, gpu=False)
     return scores
 
 

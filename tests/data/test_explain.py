@@ -16,7 +16,8 @@ from emollm.data.explain import (
     thought,
 )
 from emollm.emotions import ADJECTIVES, EMOTIONS, EXPRESSIONS
-from emollm.facs import AU_CODES
+from emollm.facs import AU_CODES, PROTOTYPES
+from emollm.reasoning.fit import fitting, interpreted
 from emollm.reasoning.parse import Claim, parse_answer
 from emollm.reasoning.prompts import assistant_message, neutralise
 from emollm.reasoning.verify import PRESENT
@@ -65,6 +66,17 @@ def test_thought_and_answer_claim_exactly_the_facts(seed):
     assert parsed.voice == (facts.voice or "not heard")
     assert all((parsed.reasoning.observations, parsed.reasoning.interpretation or not facts.phases))
     assert parsed.reasoning.conclusion
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_interpretations_give_what_is_typical_of_the_emotion(seed):
+    facts = random_facts(seed)
+    for random in (None, np.random.default_rng(seed)):
+        parsed = parse_answer(f"{thought(facts, random)}<answer>{facts.label}</answer>")
+        assert fitting(parsed) == interpreted(parsed)
+        assert {emotion for _, emotion in interpreted(parsed)} == {
+            phase.emotion for phase in facts.phases if set(phase.aus) & set(PROTOTYPES[phase.emotion])
+        }
 
 
 @pytest.mark.parametrize("task", QUESTIONS)

@@ -86,7 +86,8 @@ def test_figures_of_training_appear_as_given():
     assert "LoRA of rank 13" in row(text, "| language model |")
     assert "| 28,385 | 3,555 faces |" in row(text, "| FER+ |")
     assert row(text, "| face | `") == (
-        "| face | `train/tiny/face.yaml` | 7 | 3,210 | 2,140 | 1.50 (by the speed between two checkpoints) | 3.00 |"
+        "| face | `train/tiny/face.yaml` | 7 | 3,210 | 2,140 | 1.50 (by the speed between two checkpoints) "
+        "| 3.00 core-hours (Abacus, 2 cores) |"
     )
     assert "epochs: 9" in text
     assert "start_from" not in text
@@ -97,6 +98,14 @@ def test_figures_of_training_appear_as_given():
     assert "| 82.0 (77.0–87.0) | 81.0 |" in row(text, "| each of ten speakers left out")
     assert row(text, "| the same, telephone |").endswith("| not measured | 67.9 |")
     assert "commit 012345678" in text
+
+
+def test_a_stage_on_a_gpu_costs_its_minutes():
+    engine = {"cpu": "Loom", "cores": "16", "gpu": "Engine"}
+    stage = Stage(recipe={}, seed=0, steps=400, hours=0.052, hours_from="log", hardware=engine, gpu_minutes=3.12)
+    text = model_card(training(stages={"sft": stage}), [])
+    assert row(text, "| sft |").endswith("| 400 | last | 0.05 | 3.1 GPU-minutes (Engine) |")
+    assert "written down on Abacus, 2 cores, at commit 012345678" in text
 
 
 def test_what_is_missing_is_said_to_be_not_measured():

@@ -8,6 +8,7 @@ from replies import FAILED, SKIPPED, card, lines, sample, says
 
 from emollm.emotions import EMOTIONS
 from emollm.errors import BadArgumentError
+from emollm.eval.lines import line_of
 from emollm.eval.metrics.units import au_f1
 from emollm.eval.schema import Line, Measured, Reply, Truth
 from emollm.eval.score import Scores, fit_temperature, score
@@ -363,6 +364,22 @@ def test_support(tmp_path):
     found = run(tmp_path, ["happiness"] * 2, replies)
     assert found["support_precision"].value == 0.5
     assert found["support_recall"].value == 0.25
+
+
+def test_interpretations_are_held_against_prototypes(tmp_path):
+    def thinks(id: str, observed: str, interpretation: str) -> Line:
+        thought = f"<think>\nObservations: face: {observed}.\nInterpretation: {interpretation}\n</think>\n"
+        return line_of(card(), id, Reply(text=f"{thought}<answer>happiness: x</answer>"))
+
+    made = [
+        thinks("a", "AU6, AU12", "Happiness shows in AU6, AU12."),
+        thinks("b", "AU12, AU4", "AU12, AU4, AU6 fit happiness."),  # AU4 is not typical, AU6 was not observed
+        thinks("c", "AU25", "The face is at rest."),
+        Line(id="d", status="failed"),
+    ]
+    found = score(card(), [sample(line.id, "happiness") for line in made], made)
+    assert found["interpretation_fit"].value == pytest.approx(3 / 5)
+    assert run(tmp_path, ["anger"], [says("anger")])["interpretation_fit"].value is None
 
 
 def test_groups_and_their_gap(tmp_path):

@@ -9,14 +9,16 @@ import yaml
 from safetensors.torch import save_file
 
 from emollm.errors import BadArgumentError
+from emollm.eval import provenance
 from emollm.eval.trained import read_training
 from emollm.model.face_encoder import FaceEncoder
 from emollm.train.collect import main
 
 
 @pytest.fixture
-def runs(parts, data, start, tmp_path):
+def runs(parts, data, start, tmp_path, monkeypatch):
     """Recipes and the run folders that they name, as three trainings leave them."""
+    monkeypatch.setattr(provenance, "hardware", lambda: {"cpu": "Abacus", "cores": "2"})
     recipes = {
         "face": {"output": "face", "sources": {"fake": "f", "gone": "g"}, "cache": data / "faces", "epochs": 2},
         "voice": {"output": "voice", "emodb": "e", "cache": data / "voices"},
@@ -60,6 +62,7 @@ def test_what_the_runs_left(runs, data, parts):
     assert (face.steps, face.chosen_step, face.hours, face.hours_from) == (300, 200, 1.5, "checkpoints")
     assert (sft.steps, sft.chosen_step, sft.hours, sft.hours_from) == (700, None, 1.5, "log")
     assert sft.core_hours == 1.5 * int(found.hardware["cores"])
+    assert sft.gpu_minutes is None
     assert (voice.steps, voice.hours, voice.core_hours) == (None, None, None)
     assert face.recipe["epochs"] == 2
     assert face.recipe["learning_rate"] == 2e-3  # defaults are written down, too
@@ -73,6 +76,17 @@ def test_what_the_runs_left(runs, data, parts):
     assert found.variants[0].scores == found.face["fake"]
     assert min(found.parameters.values()) > 0
     assert sum(found.recordings.values()) > 0
+
+
+def test_a_run_costs_what_its_own_machine_gave(runs):
+    (runs / "face" / "machine.json").write_text('{"cpu": "Loom", "cores": "16", "gpu": "Engine"}')
+    (runs / "sft" / "machine.json").write_text('{"cpu": "Loom", "cores": "8"}')
+    found = collect(runs)
+    face, sft = found.stages["face"], found.stages["sft"]
+    assert (face.hardware["gpu"], face.gpu_minutes, face.core_hours) == ("Engine", 90.0, None)
+    assert (sft.hardware["cpu"], sft.gpu_minutes, sft.core_hours) == ("Loom", None, 12.0)
+    assert found.stages["voice"].hardware is None
+    assert found.hardware == {"cpu": "Abacus", "cores": "2"}
 
 
 def test_changes_are_those_of_the_run(runs):

@@ -7,6 +7,7 @@ from fakes import make_faces
 from safetensors.torch import save_file
 
 from emollm.data.faces import Faces
+from emollm.eval import provenance
 from emollm.model.configuration_emollm import FaceEncoderConfig
 from emollm.model.face_encoder import FaceEncoder
 from emollm.train import face as module
@@ -34,6 +35,7 @@ def test_a_run_saves_a_tower_and_tells_its_scores(recipe, parts):
     scores = train_face(recipe)
     assert {"war", "uar", "au_f1", "au_mae"} <= scores.keys()
     assert all(np.isfinite(value) for value in scores.values())
+    assert json.loads((recipe.output / "machine.json").read_text()) == provenance.hardware()
     tower, before = (FaceEncoder.from_pretrained(folder).state_dict() for folder in (recipe.output, parts.face_tower))
     changed = {key for key, value in tower.items() if not torch.equal(value, before[key])}
     assert {"au_head.weight", "expression_head.weight", "va_head.weight", "stem.weight"} <= changed
@@ -128,6 +130,16 @@ def test_training_batches_are_augmented():
     assert batch["face_pixels"].dtype == torch.uint8
     assert 0 < batch["blendshapes"].isnan().any(1).float().mean() < 1
     assert not torch.equal(batch["face_pixels"], collate(rows)["face_pixels"])
+
+
+def test_patches_are_rectangles_of_up_to_two_fifths():
+    torch.manual_seed(0)
+    patches = FaceCollator(make_faces(), 40, augment=True)._patches(64)
+    down, across = patches.any(2), patches.any(1)
+    assert torch.equal(patches, down[:, :, None] & across[:, None, :])
+    for sides in (down.sum(1), across.sum(1)):
+        assert 1 <= int(sides.min()) < int(sides.max()) < 40 * 2 / 5
+    assert len({tuple(one.flatten().tolist()) for one in patches}) > 60
 
 
 def test_mixup_blends_faces_with_labels_of_one_kind_only():

@@ -227,6 +227,7 @@ def test_only_lora_changes_and_what_was_trained_ships(recipe, parts, start, tmp_
     train_grpo(recipe)
     before, after = (load_file(folder / "adapters.safetensors") for folder in (start, recipe.output))
     assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert (recipe.output / "machine.json").exists()
     ship(recipe.output, parts.face_tower, tmp_path / "shipped")
     model, _ = merged(tmp_path / "shipped", parts.llm, parts.audio_encoder)
     ship(start, parts.face_tower, tmp_path / "old")

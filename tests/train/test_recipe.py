@@ -60,13 +60,7 @@ def test_a_missing_recipe(tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [
-        (FaceRecipe, "face"),
-        (VoiceRecipe, "voice"),
-        (SFTRecipe, "sft"),
-        (SFTRecipe, "sft_course"),
-        (SFTRecipe, "finetune"),
-    ],
+    [(FaceRecipe, "face"), (VoiceRecipe, "voice"), (SFTRecipe, "sft"), (SFTRecipe, "finetune")],
 )
 def test_the_recipes_of_the_default_model_are_valid(kind, name):
     assert load_recipe(kind, RECIPES / f"{name}.yaml").output.parts[0] == "runs"

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from emollm.data.voices import Voices
 from emollm.errors import BadArgumentError
+from emollm.eval import provenance
 from emollm.model.audio_encoder import LayersVoiceHead
 from emollm.model.checkpoint import assemble, merged, ship, voice_note
 from emollm.reasoning.prompts import clip_message
@@ -77,6 +78,7 @@ def test_a_run_changes_what_it_says_it_trains(recipe, parts):
     assert all(value.dtype == torch.float32 for value in lora.values())
     assert max(value.abs().max() for key, value in lora.items() if "lora_B" in key) > 0
     assert json.loads((recipe.output / "log.json").read_text())
+    assert json.loads((recipe.output / "machine.json").read_text()) == provenance.hardware()
 
 
 def test_what_was_trained_ships_and_loads(recipe, parts, tmp_path):

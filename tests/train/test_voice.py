@@ -9,6 +9,7 @@ from tiny import AUDIO_SIZE
 
 from emollm.data.voices import Voices
 from emollm.emotions import EMOTIONS
+from emollm.eval import provenance
 from emollm.model.audio_encoder import LayersVoiceHead, VoiceHead
 from emollm.model.checkpoint import voice_settings
 from emollm.train.voice import VoiceRecipe, train_voice
@@ -19,10 +20,12 @@ def recipe(tmp_path, data):
     return VoiceRecipe(output=tmp_path / "run", emodb=data / "nowhere", cache=data / "voices", epochs=2, batch_size=8)
 
 
-def test_a_run_saves_a_head_and_its_scores(recipe):
+def test_a_run_saves_a_head_and_its_scores(recipe, monkeypatch):
+    monkeypatch.setattr(provenance, "hardware", lambda: {"cpu": "Abacus", "gpu": "Engine"})
     scores = train_voice(recipe)
     assert set(scores) == {"valid_war", "valid_uar", "test_war", "test_uar"}
     assert json.loads((recipe.output / "scores.json").read_text()) == scores
+    assert json.loads((recipe.output / "machine.json").read_text()) == {"cpu": "Abacus"}  # it leaves a GPU alone
     VoiceHead(AUDIO_SIZE, recipe.hidden_size).load_state_dict(load_file(recipe.output / "voice_head.safetensors"))
 
 
