@@ -233,6 +233,11 @@ def test_the_log_has_a_line_for_each_request_and_nothing_of_what_was_sent(server
     assert answered.status_code == 200
     assert answered.headers["x-request-id"] == "trace-1"
     assert answered.json()["id"].startswith("chatcmpl-trace-1-")
+    asked = time.monotonic()
+    while '"trace-1"' not in (text := server.log.read_text()):  # written once the answer is out
+        assert time.monotonic() - asked < 10, "no line after 10 s"
+        time.sleep(0.1)
+    time.sleep(0.5)  # for a second one, which there must not be
     text = server.log.read_text()
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     (line,) = [line for line in lines if line.get("request_id") == "trace-1"]
