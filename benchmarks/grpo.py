@@ -42,6 +42,7 @@ REWARDS = {
     "units": 0.5,
     "support": 0.5,
     "alignment": 0.5,
+    "fit": 0.5,
     "modality": 0.25,
     "length": 0.25,
 }

@@ -39,11 +39,11 @@ def fitting(reply: ParsedAnswer) -> set[tuple[str, str]]:
     if reply.thought is None:
         return set()
     observed = _codes(reply.reasoning.observations)
-    return {(code, emotion) for code, emotion in interpreted(reply) if code in observed and _typical(code, emotion)}
-
-
-def _typical(code: str, emotion: str) -> bool:
-    return code in PROTOTYPES.get(emotion, ())
+    return {
+        (code, emotion)
+        for code, emotion in interpreted(reply)
+        if code in observed and code in PROTOTYPES.get(emotion, ())
+    }
 
 
 def _codes(text: str) -> set[str]:
