@@ -4,6 +4,8 @@ The nine labels are the eight of FER+ (Barsoum et al. 2016, https://arxiv.org/ab
 *boredom*, which EmoDB (Burkhardt et al. 2005) adds for voices.
 """
 
+import re
+
 EXPRESSIONS: tuple[str, ...] = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt",
 )  # fmt: skip
@@ -36,3 +38,13 @@ def canonical_emotion(word: str) -> str | None:
     """The label of :data:`EMOTIONS` that ``word`` names, or None. Case and outer space are ignored."""
     word = word.strip().lower()
     return word if word in EMOTIONS else SYNONYMS.get(word)
+
+
+_WORD = re.compile(r"[a-z]+")
+_FROM_ADJECTIVE = {adjective: label for label, adjective in ADJECTIVES.items() if " " not in adjective}
+
+
+def named_emotions(text: str) -> list[str]:
+    """Labels that the text names as whole words, in order of first mention."""
+    found = (canonical_emotion(word) or _FROM_ADJECTIVE.get(word) for word in _WORD.findall(text.lower()))
+    return [label for label in dict.fromkeys(found) if label in EMOTIONS]

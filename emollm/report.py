@@ -78,7 +78,9 @@ class Verification(_Part):
     """Claimed AUs against the measured ones. ``omitted``: measured at 2.0 or more (blinks apart) but
     not named.
 
-    ``support_rate`` is len(supported) / len(claimed), None when nothing was claimed.
+    ``support_rate`` is len(supported) / len(claimed), None when nothing was claimed. ``unfitting``: for an emotion the
+    AUs that the interpretation gives as its signs, though they are not typical of it (:data:`emollm.facs.PROTOTYPES`)
+    or were not observed.
     """
 
     claimed: list[str] = Field(default_factory=list)
@@ -86,6 +88,7 @@ class Verification(_Part):
     unsupported: list[str] = Field(default_factory=list)
     omitted: list[str] = Field(default_factory=list)
     support_rate: float | None = None
+    unfitting: dict[str, list[str]] = Field(default_factory=dict)
 
 
 class PersonReport(_Part):

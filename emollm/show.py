@@ -80,6 +80,9 @@ def _person(person: "PersonReport") -> RenderableType:
         )
         missed = f"; measured but not named: {', '.join(checked.omitted)}" if checked.omitted else ""
         rows.append(Text.assemble(("Checked: ", "bold"), text, missed, "."))
+    for emotion, codes in checked.unfitting.items():
+        text = f"the interpretation gives {', '.join(codes)} for {emotion}; no usual sign of it, or not observed."
+        rows.append(Text.assemble(("Doubtful: ", "bold"), text))
     if person.missing_modalities:
         rows.append(Text(f"Missing: {', '.join(person.missing_modalities)}.", style="yellow"))
     return Group(*rows, "")

@@ -49,7 +49,7 @@ def report_of(clip: Path, question: str) -> EmotionReport:
                 voice=VoiceSummary(pitch_hz=210.0, summary="high pitch"),
                 reasoning=Reasoning(observations="Her lip corners rise.", conclusion="She is happy."),
                 verification=Verification(claimed=["AU12", "AU4"], supported=["AU12"], unsupported=["AU4"],
-                                          omitted=["AU6"], support_rate=0.5),
+                                          omitted=["AU6"], support_rate=0.5, unfitting={"happiness": ["AU4"]}),
             )
         ],
         question=question,
@@ -154,7 +154,8 @@ def test_the_answer_and_its_evidence_are_shown(folder, emollm):
     code, out, err = emollm("analyze", "good.png")
     assert (code, err) == (0, "")
     for shown in ("She looks [happy] and smiles.", "happiness 80%", "valence +0.7", "Her lip corners rise.", "AU12",
-                  "3.2 C", "0.4-1.6", "high pitch (210 Hz)", "1 of 2 claimed", "AU6", "too blurred"):  # fmt: skip
+                  "3.2 C", "0.4-1.6", "high pitch (210 Hz)", "1 of 2 claimed",
+                  "AU6", "AU4 for happiness", "too blurred"):  # fmt: skip
         assert shown in out
 
 

@@ -16,11 +16,10 @@ from emollm.data.clip_states import ClipStates
 from emollm.data.facts import Span
 from emollm.data.measure import facts_of
 from emollm.data.schema import Labels, Record
-from emollm.emotions import canonical_emotion
+from emollm.emotions import canonical_emotion, named_emotions
 from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY
 from emollm.model.course import MAX_NAMED
 from emollm.reasoning.parse import ParsedAnswer, parse_answer
-from emollm.reasoning.person import named_emotions
 from emollm.reasoning.prompts import neutralise
 from emollm.reasoning.verify import NOTEWORTHY, PRESENT, verify
 from emollm.train.rewards import modality_reward

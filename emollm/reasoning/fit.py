@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
+from emollm.emotions import named_emotions
 from emollm.facs import PROTOTYPES
 from emollm.reasoning.parse import ParsedAnswer, parse_answer
-from emollm.reasoning.person import named_emotions
 
 _SENTENCE_END = re.compile(r"[;!?\n]|\.(?![0-9])")
 
@@ -44,6 +44,17 @@ def fitting(reply: ParsedAnswer) -> set[tuple[str, str]]:
         for code, emotion in interpreted(reply)
         if code in observed and code in PROTOTYPES.get(emotion, ())
     }
+
+
+def unfitting(reply: ParsedAnswer) -> dict[str, list[str]]:
+    """Of each emotion the AUs that the interpretation gives for it and that do not fit, in the order of their numbers.
+
+    >>> thought = "<think>Observations: face: AU6, AU4.\\nInterpretation: AU6, AU4 fit happiness.</think>"
+    >>> unfitting(parse_answer(f"{thought}<answer>happiness</answer>"))
+    {'happiness': ['AU4']}
+    """
+    loose = sorted(interpreted(reply) - fitting(reply), key=lambda pair: (pair[1], int(pair[0].removeprefix("AU"))))
+    return {emotion: [code for code, other in loose if other == emotion] for _, emotion in loose}
 
 
 def _codes(text: str) -> set[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
-from emollm.emotions import ADJECTIVES, EMOTIONS, EXPRESSIONS, canonical_emotion
+from emollm.emotions import EXPRESSIONS, named_emotions
 from emollm.facs import AU_CODES, MAX_INTENSITY
+from emollm.reasoning.fit import unfitting
 from emollm.reasoning.parse import ParsedAnswer
 from emollm.reasoning.verify import verify
 from emollm.report import (
@@ -17,9 +16,6 @@ from emollm.report import (
     VoiceSummary,
 )
 from emollm.voice.prosody import Prosody
-
-_WORD = re.compile(r"[a-z]+")
-_FROM_ADJECTIVE = {adjective: label for label, adjective in ADJECTIVES.items() if " " not in adjective}
 
 
 def person_report(
@@ -66,7 +62,7 @@ def person_report(
         voice=voice_summary(prosody),
         timeline=_timeline(windows, face) if face is not None else [],
         reasoning=parsed.reasoning,
-        verification=verification,
+        verification=verification.model_copy(update={"unfitting": unfitting(parsed)}),
         missing_modalities=missing,
     )
 
@@ -92,12 +88,6 @@ def _timeline(windows: np.ndarray, face: np.ndarray) -> list[TimelineEntry]:
         for (start, end), row in zip(windows, face)
         if not np.isnan(row).any()
     ]
-
-
-def named_emotions(text: str) -> list[str]:
-    """Labels that the text names as whole words, in order of first mention."""
-    found = (canonical_emotion(word) or _FROM_ADJECTIVE.get(word) for word in _WORD.findall(text.lower()))
-    return [label for label in dict.fromkeys(found) if label in EMOTIONS]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from emollm.emotions import named_emotions
 from emollm.facs import AU_CODES, BLINK
 from emollm.reasoning.parse import ParsedAnswer, parse_answer
-from emollm.reasoning.person import named_emotions
 from emollm.reasoning.verify import NOTEWORTHY, verify
 from emollm.train.grpo_questions import Truth
 from emollm.train.rewards import (

@@ -16,11 +16,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from emollm.emotions import EMOTIONS
+from emollm.emotions import EMOTIONS, named_emotions
 from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY, PROTOTYPES
 from emollm.reasoning.fit import fitting, interpreted
 from emollm.reasoning.parse import ParsedAnswer
-from emollm.reasoning.person import named_emotions
 from emollm.reasoning.verify import PRESENT
 
 UNSTATED = 0.7  # share of a hit that a claim earns in the intensity-aware F1 when it states no intensity

@@ -4,7 +4,7 @@ import pytest
 
 from emollm.facs import AU_CODES
 from emollm.reasoning import fit
-from emollm.reasoning.fit import fitting, interpreted
+from emollm.reasoning.fit import fitting, interpreted, unfitting
 from emollm.reasoning.parse import parse_answer
 
 
@@ -24,6 +24,12 @@ def test_the_wording_does_not_matter(wording):
 def test_what_is_not_typical_or_was_not_observed_does_not_fit():
     assert fitting(reply("Happiness shows in AU6, AU4.", "AU6 2, AU4 2")) == {("AU6", "happiness")}
     assert fitting(reply("Happiness shows in AU6, AU25.", "AU6 2")) == {("AU6", "happiness")}
+
+
+def test_what_does_not_fit_is_told_for_each_emotion():
+    loose = reply("AU12, AU2, AU6 fit sadness. Happiness shows in AU25, AU6.", "AU12 2, AU6 2, AU2 3")
+    assert unfitting(loose) == {"happiness": ["AU25"], "sadness": ["AU2", "AU6", "AU12"]}
+    assert unfitting(reply("AU6, AU12 fit happiness.")) == unfitting(parse_answer("")) == {}
 
 
 def test_a_sentence_pairs_with_its_own_emotion():

@@ -62,6 +62,13 @@ def test_answer_and_measurement_are_brought_together():
     assert person.missing_modalities == []
 
 
+def test_signs_that_are_no_signs_are_told():
+    assert report(
+        REPLY.replace("AU12 fits happiness, not a sad face", "AU4, AU12 fit happiness")
+    ).verification.unfitting == {"happiness": ["AU4"]}
+    assert report(REPLY.replace(", not a sad face", "")).verification.unfitting == {}
+
+
 def test_the_timeline_has_the_windows_that_show_the_face():
     timeline = report().timeline
     assert [entry.start_s for entry in timeline] == [0.0, 1.0, 1.5]
