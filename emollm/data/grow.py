@@ -60,7 +60,8 @@ def grow(recipe: GrowRecipe, *, engine: Engine | None = None, on_progress: OnPro
 
     Of several candidates that pass, the one with the highest score is kept, the first of equals. The score is the mean
     of: its agreement (the share of the clip's candidates that name its label), the model's confidence in the label,
-    and, where there is anything to name, its support rate and the share of the clear AUs that it names.
+    and, where there is anything to name, its support rate, the share of the clear AUs that it names, and the share of
+    the AUs given for an emotion that fit it.
 
     Writes into the recipe's output folder: ``records.jsonl``, for ``emollm train sft``, whole or not at all;
     ``candidates.jsonl`` and ``settings.json``, from which a run goes on; ``rejected.jsonl``, each with its reason; and

@@ -19,6 +19,7 @@ from emollm.data.schema import Labels, Record
 from emollm.emotions import canonical_emotion, named_emotions
 from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY
 from emollm.model.course import MAX_NAMED
+from emollm.reasoning.fit import fitting, interpreted, unfitting
 from emollm.reasoning.parse import ParsedAnswer, parse_answer
 from emollm.reasoning.prompts import neutralise
 from emollm.reasoning.verify import NOTEWORTHY, PRESENT, verify
@@ -32,9 +33,10 @@ DISAGREE = "candidates disagree"
 MISSING = "speaks of a face or voice that is not there"
 UNITS = "names Action Units that are not measured"
 OMITTED = "leaves out clear Action Units"
+UNFIT = "gives Action Units for an emotion that are no signs of it"
 CLAIMS = "claims something else that does not hold"
 #: Why an explanation is rejected: the first of these that is true of it.
-REASONS = (GRAMMAR, PARTS, DIFFER, LABEL, DISAGREE, MISSING, UNITS, OMITTED, CLAIMS)
+REASONS = (GRAMMAR, PARTS, DIFFER, LABEL, DISAGREE, MISSING, UNITS, OMITTED, UNFIT, CLAIMS)
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,13 @@ class Demands:
         agreement: of the candidates that name its label, where the clip has none.
         support_rate: of the AUs it names that the face tower measures.
         named_share: of the clearly measured AUs that it names.
+        fit_rate: of the AUs its interpretation gives for an emotion that were observed and are typical of it.
     """
 
     agreement: float = 0.75
     support_rate: float = 1.0
     named_share: float = 0.5
+    fit_rate: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ class Verdict:
 
     Attributes:
         scores: as far as it got, ``agreement``; ``confidence``, the model's probability of the label; ``support_rate``
-            and ``named_share`` where there is anything to name; and, where it passes, ``score``, the mean of these.
+            and ``named_share`` where there is anything to name; ``fit_rate`` where it gives AUs for an emotion; and,
+            where it passes, ``score``, the mean of these.
     """
 
     parsed: ParsedAnswer
@@ -154,6 +159,12 @@ def _against_measurement(
         scores["named_share"] = min(named, 1.0)
         if scores["named_share"] < demands.named_share:
             return Verdict(reply, OMITTED, ", ".join(verdict.omitted), scores)
+
+    if given := interpreted(reply):
+        scores["fit_rate"] = len(fitting(reply)) / len(given)
+        if scores["fit_rate"] < demands.fit_rate:
+            loose = [f"{', '.join(codes)} for {emotion}" for emotion, codes in unfitting(reply).items()]
+            return Verdict(reply, UNFIT, "; ".join(loose), scores)
 
     # AUs, their times and intensities were held against the measurement above, with its tolerance.
     seen = [Span(code, 0.0, states.duration_s) for code, peak in peaks.items() if peak >= PRESENT]

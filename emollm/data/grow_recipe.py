@@ -29,10 +29,11 @@ class GrowRecipe(BaseModel):
     agreement: float = Field(Demands.agreement, gt=0, le=1)
     support_rate: float = Field(Demands.support_rate, ge=0, le=1)
     named_share: float = Field(Demands.named_share, ge=0, le=1)
+    fit_rate: float = Field(Demands.fit_rate, ge=0, le=1)
 
     @property
     def demands(self) -> Demands:
-        return Demands(self.agreement, self.support_rate, self.named_share)
+        return Demands(self.agreement, self.support_rate, self.named_share, self.fit_rate)
 
 
 def read_clips(clips: Path) -> tuple[list[Record], Path]:

@@ -16,6 +16,7 @@ from emollm.data.grow_filter import (
     OMITTED,
     PARTS,
     REASONS,
+    UNFIT,
     UNITS,
     Demands,
     best_of,
@@ -66,7 +67,7 @@ def test_what_training_data_says_of_a_clip_passes_with_full_marks():
     verdict = judged(written())
     assert verdict.reason is None, verdict
     assert verdict.scores == {
-        "agreement": 1.0, "confidence": 0.9, "support_rate": 1.0, "named_share": 1.0, "score": 0.975,
+        "agreement": 1.0, "confidence": 0.9, "support_rate": 1.0, "named_share": 1.0, "fit_rate": 1.0, "score": 0.98,
     }  # fmt: skip
     only_voice = Facts("happiness", [], VOICE, "happiness")
     assert judged(written(only_voice), clip=states(None)).scores == {
@@ -132,6 +133,18 @@ def test_without_a_label_the_candidates_must_agree():
     assert [v.reason for v in judge_all(texts, [0.9] * 4, LABELLED, CLIP, Demands())] == [None, None, LABEL, GRAMMAR]
 
 
+def test_what_is_given_for_an_emotion_must_be_typical_of_it():
+    clip = states({**SMILE, "AU4": 3.0})
+    also = TRUE.phases[0].aus | {"AU4": 3}
+    text = written(Facts("happiness", [Phase("happiness", also, 0, 1)], VOICE, "happiness"))
+    assert judged(text, clip=clip).reason is None  # it was observed, and the interpretation leaves it out
+    loose = text.replace("Interpretation: ", "Interpretation: AU4 fits happiness. ")
+    verdict = judged(loose, clip=clip)
+    assert (verdict.reason, verdict.detail) == (UNFIT, "AU4 for happiness")
+    assert verdict.scores["fit_rate"] == pytest.approx(2 / 3)
+    assert judged(loose, clip=clip, demands=Demands(fit_rate=0.6)).reason is None
+
+
 def test_nothing_may_be_said_of_a_missing_face_or_voice():
     assert judged(written(), clip=states(None)).reason == MISSING
     assert judged(written(), clip=states(SMILE, voice=None)).reason == MISSING
@@ -193,8 +206,8 @@ def test_a_visible_face_may_not_be_denied():
 def test_the_best_scored_is_kept_and_the_first_of_equals():
     one = written(Facts("happiness", [Phase("happiness", {"AU12": 4}, 0, 1)], VOICE, "happiness"))
     verdicts = judge_all([one, "bad", written(), written()], [1.0, 1.0, 0.8, 0.8], LABELLED, CLIP, Demands())
-    scores = [verdict.scores.get("score") for verdict in verdicts]  # agreement, confidence, support, named
-    assert scores == [pytest.approx(np.mean([0.75, 1.0, 1.0, 0.5]), abs=1e-4), None, 0.8875, 0.8875]
+    scores = [verdict.scores.get("score") for verdict in verdicts]  # agreement, confidence, support, named, fit
+    assert scores == [pytest.approx(np.mean([0.75, 1.0, 1.0, 0.5, 1.0]), abs=1e-4), None, 0.91, 0.91]
     assert best_of(verdicts) is verdicts[2]
     assert best_of(verdicts[1:2]) is None
 
