@@ -300,7 +300,7 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
     set_seed(recipe.seed)
     faces = load_faces(recipe)
     tower = (
-        FaceEncoder.from_pretrained(recipe.start_from, **recipe.tower)
+        FaceEncoder.from_pretrained(recipe.start_from, dtype=torch.float32, **recipe.tower)
         if recipe.start_from
         else FaceEncoder(FaceEncoderConfig(**recipe.tower))
     )
@@ -369,7 +369,7 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
 
 @torch.inference_mode()
 def predict_faces(tower: FaceEncoder, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
-    """``(N, 8)`` expression logits and ``(N, 17)`` AU intensities of faces, not augmented, in float32."""
+    """``(N, 8)`` expression logits and ``(N, 17)`` AU intensities of faces, not augmented."""
     tower.eval()
     collate = FaceCollator(faces, tower.config.image_size, augment=False)
     logits, units = [], []

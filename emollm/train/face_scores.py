@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import accuracy_score, f1_score, recall_score
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("caches", type=Path, nargs="+")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    tower = FaceEncoder.from_pretrained(arguments.tower)
+    tower = FaceEncoder.from_pretrained(arguments.tower, dtype=torch.float32)
     found = {}
     for cache in arguments.caches:
         faces = Faces.load(cache)

@@ -157,7 +157,7 @@ def face_states(recipe: SFTRecipe, valid: bool) -> FaceStates:
 @torch.inference_mode()
 def encode_faces(face_tower: Path, faces: Faces) -> np.ndarray:
     """``(N, feature_size)`` float32 features of faces, aligned, not augmented."""
-    tower = FaceEncoder.from_pretrained(face_tower).eval()
+    tower = FaceEncoder.from_pretrained(face_tower, dtype=torch.float32).eval()
     collate = FaceCollator(faces, tower.config.image_size, augment=False)
     states = []
     for rows in np.array_split(np.arange(len(faces)), max(1, len(faces) // 256)):
