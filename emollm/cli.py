@@ -28,6 +28,7 @@ from emollm.eval.command import app as evaluation
 from emollm.quiet import quiet
 from emollm.serve.command import serve
 from emollm.show import parts_table, print_report, sentence, stages
+from emollm.train.grow_command import grow
 
 if TYPE_CHECKING:
     from emollm.api import Chat, EmoLLM
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 models = typer.Typer(help="The pretrained parts: list them, fetch them ahead, read the model card.")
 app.add_typer(models, name="models", no_args_is_help=True)
+data.command()(grow)
 app.add_typer(data, name="data")
 app.add_typer(evaluation, name="eval")
 app.command()(serve)

@@ -1,24 +1,20 @@
-"""``emollm data``: make training records of a data set, check them, explain them, grow them, draw faces and clips."""
+"""``emollm data``: make training records of a data set, check them, explain them, draw faces and clips.
+
+``emollm data grow``, which runs a whole model, is in :mod:`emollm.train.grow_command`.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from emollm.data.screen import bar, name_problems, say, summary
 from emollm.errors import BadArgumentError
-from emollm.show import sentence
 
 if TYPE_CHECKING:
-    from emollm.data.grow import Grown
     from emollm.data.readers import Problem
-
-SHOWN = 20  # rows named on the screen; --problems writes all of them
 
 app = typer.Typer(no_args_is_help=True, help="Training data: prepare, validate, explain, grow, synthesize.")
 
@@ -48,13 +44,13 @@ def prepare(
     from emollm.data.cards import load_data_card
     from emollm.data.prepare import prepare as make
 
-    with _bar("Opening clips") as on_progress:
+    with bar("Opening clips") as on_progress:
         prepared = make(load_data_card(card), root, out, media=media, on_progress=on_progress)
     lines = [f"{problem.id}: {problem.text}" for problem in prepared.problems]
-    _name_problems(lines, "row is left out", "rows are left out", problems)
+    name_problems(lines, "row is left out", "rows are left out", problems)
     if prepared.left_out:
-        _say(f"{prepared.left_out} rows are left out as the card says.")
-    _summary(prepared.records, out)
+        say(f"{prepared.left_out} rows are left out as the card says.")
+    summary(prepared.records, out)
 
 
 @app.command()
@@ -75,7 +71,7 @@ def validate(
     if file.endswith(".jsonl"):
         from emollm.data.validate import validate_file
 
-        with _bar("Opening clips") as on_progress:
+        with bar("Opening clips") as on_progress:
             found = validate_file(Path(file), media=media, shared_people=shared_people, on_progress=on_progress)
         lines = [f"line {fault.line}: {f'{fault.id}: ' if fault.id else ''}{fault.text}" for fault in found.faults]
         rows, bad = found.records, len({fault.line for fault in found.faults})
@@ -84,8 +80,8 @@ def validate(
         lines = [f"{problem.id}: {problem.text}" for problem in wrong]
         bad = len({problem.id for problem in wrong})
         rows = good + bad
-    _name_problems(lines, "thing is wrong", "things are wrong", problems)
-    _say(f"{rows - bad} of {rows} rows are good.")
+    name_problems(lines, "thing is wrong", "things are wrong", problems)
+    say(f"{rows - bad} of {rows} rows are good.")
     raise typer.Exit(1 if lines else 0)
 
 
@@ -99,7 +95,7 @@ def _validate_card(name: str, root: Path | None, media: bool) -> tuple[list[Prob
     card = load_data_card(name)
     if root is None:
         raise BadArgumentError(f"To check the data of {card.title}, say where it is with --root.")
-    with tempfile.TemporaryDirectory() as folder, _bar("Opening clips") as on_progress:
+    with tempfile.TemporaryDirectory() as folder, bar("Opening clips") as on_progress:
         prepared = collect(card, root, Path(folder) / "records.jsonl", media=media, on_progress=on_progress)
     return prepared.problems, len(prepared.records)
 
@@ -127,44 +123,14 @@ def explain(
     wrong: list[Problem] = []
     records, encoder = read_file(file), ClipEncoder(model, cache)
     how: dict = {"per_clip": per_clip, "think_share": think_share, "seed": seed}
-    with _bar("Perceiving clips") as on_progress:
+    with bar("Perceiving clips") as on_progress:
         made = list(tell(records, file.parent, out, encoder, wrong, **how, on_progress=on_progress))
     lines = [f"{problem.id}: {problem.text}" for problem in wrong]
-    _name_problems(lines, "clip is left out", "clips are left out", problems)
+    name_problems(lines, "clip is left out", "clips are left out", problems)
     if not made:
         raise BadArgumentError(f"Nothing can be said of any clip in {file}.")
     write_file(out, made)
-    _summary(made, out)
-
-
-@app.command()
-def grow(
-    recipe: Annotated[Path, typer.Argument(help="A name such as tiny/grow, or the path of a YAML file.")],
-    changes: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides.")] = None,
-    problems: ProblemsOption = None,
-    debug: DebugOption = False,
-) -> None:
-    """Let a trained model explain clips, labelled or not, and keep what holds against labels and measurement.
-
-    The same command goes on where it was broken off.
-    """
-    for change in changes or []:
-        if "=" not in change:
-            raise BadArgumentError(f"'{change}' is not of the form key=value.")
-    from emollm.data.cards import find_card
-    from emollm.data.grow import grow as write
-    from emollm.data.grow_recipe import GrowRecipe
-    from emollm.train.recipe import load_recipe
-
-    settings = load_recipe(GrowRecipe, find_card("train", recipe), changes)
-    with _bar("Writing explanations") as on_progress:
-        grown = write(settings, on_progress=on_progress)
-    lines = [f"{problem.id}: {problem.text}" for problem in grown.problems]
-    _name_problems(lines, "clip is left out", "clips are left out", problems)
-    _rejections(grown)
-    if not grown.records:
-        raise BadArgumentError(f"No explanation passed; {settings.output}/rejected.jsonl says why.")
-    _summary([*grown.joined, *grown.records], settings.output / "records.jsonl")
+    summary(made, out)
 
 
 @app.command()
@@ -179,85 +145,3 @@ def synthesize(
     from emollm.data.synthesize import synthesize as render
 
     render(load_recipe(recipe), out, head)
-
-
-def _say(text: str, style: str = "") -> None:
-    sentence(Console(file=sys.stderr), text, style)
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with the time left, on a terminal."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    notes = Console(file=sys.stderr)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=notes, speed_estimate_period=3600, disable=not notes.is_terminal) as progress:
-        task = progress.add_task(title, total=None)
-
-        def report(done: int, total: int) -> None:
-            if progress.tasks[0].total is None:  # what an earlier run did says nothing of the speed of this one
-                progress.reset(task, completed=done, total=total)
-            progress.update(task, completed=done, total=total)
-
-        yield report
-
-
-def _name_problems(lines: list[str], one: str, many: str, file: Path | None) -> None:
-    """Name what is wrong: all of it in ``file``, else the first on the screen."""
-    if file is not None:
-        try:
-            file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        except OSError as error:
-            raise BadArgumentError(f"The file {file} cannot be written ({error.strerror}).") from error
-    for line in lines[:SHOWN]:
-        _say(line, "yellow")
-    if len(lines) > SHOWN:
-        _say(f"... and {len(lines) - SHOWN} more{'' if file else '; --problems FILE names all'}.", "yellow")
-    if lines:
-        _say(f"{len(lines)} {one if len(lines) == 1 else many}.", "yellow")
-
-
-def _rejections(grown: Grown) -> None:
-    """How many candidates passed, and how many were rejected for which reason."""
-    from rich.table import Table
-
-    table = Table(title=f"{len(grown.records)} of {grown.clips} clips explained")
-    table.add_column("of the candidates")
-    table.add_column("", justify="right")
-    table.add_column("share", justify="right")
-    passing = grown.candidates - sum(grown.rejected.values())
-    for reason, count in (("pass", passing), *grown.rejected.most_common()):
-        table.add_row(reason, str(count), f"{count / max(grown.candidates, 1):.1%}")
-    Console(file=sys.stdout).print(table)
-
-
-def _summary(records: list, out: Path) -> None:
-    """Counts per split and label, people per split, labels by origin."""
-    from rich.table import Table
-
-    from emollm.data.summary import labels_of, origins, speakers
-
-    splits = sorted({record.split or "" for record in records})
-    counts = {split: labels_of([r for r in records if (r.split or "") == split]) for split in splits}
-    table = Table(title=f"{out}: {len(records)} records")
-    table.add_column("")
-    for split in splits:
-        table.add_column(split or "no split", justify="right")
-    for label in sorted(set().union(*counts.values())):
-        table.add_row(label, *(str(counts[split][label]) for split in splits))
-    table.add_section()
-    table.add_row("people", *(speakers([r for r in records if (r.split or "") == split]) for split in splits))
-    console = Console(file=sys.stdout)
-    console.print(table)
-    sentence(console, "Labels by origin: " + ", ".join(f"{name} {n}" for name, n in sorted(origins(records).items())))

@@ -16,13 +16,13 @@ from emollm.cli import main
 from emollm.data import clip_states
 from emollm.data.explain import answer, thought
 from emollm.data.facts import Facts
-from emollm.data.grow import grow
-from emollm.data.grow_filter import DISAGREE, GRAMMAR, LABEL
-from emollm.data.grow_recipe import GrowRecipe, read_clips
 from emollm.data.schema import Labels, Record, Turn, read_file, write_file
 from emollm.data.validate import validate_file
 from emollm.errors import BadArgumentError
 from emollm.serve.engine import Generation
+from emollm.train.grow import grow
+from emollm.train.grow_filter import DISAGREE, GRAMMAR, LABEL
+from emollm.train.grow_recipe import GrowRecipe, read_clips
 from emollm.train.recipe import load_recipe
 from emollm.train.sft import SFTRecipe, train_sft
 from emollm.voice.prosody import measure_prosody

@@ -3,8 +3,6 @@
 The third stage of Facial-R1 (https://arxiv.org/abs/2511.10254v1), with a filter that also holds every claim against
 what is measured. The model writes candidates (slow, goes on where it was broken off), then they are judged (quick,
 done anew each time: other demands need no other candidates).
-
-This module and its parts stand above their neighbours, for they run the model.
 """
 
 from __future__ import annotations
@@ -20,9 +18,6 @@ from typing import Any
 from emollm import __version__
 from emollm.batch import check_writable
 from emollm.data.clip_states import ClipEncoder, ClipStates
-from emollm.data.grow_filter import Verdict, best_of, judge_all, weak_labels
-from emollm.data.grow_recipe import GrowRecipe, read_clips
-from emollm.data.grow_write import Written, write_candidates
 from emollm.data.media_checks import OnProgress
 from emollm.data.readers import Problem
 from emollm.data.schema import MARKS, Record, Turn, first_turn, media_path, read_file, write_file
@@ -31,6 +26,9 @@ from emollm.errors import BadArgumentError, EmoLLMError
 from emollm.eval.keep import check_settings, only_run
 from emollm.eval.provenance import commit_tag
 from emollm.serve.engine import Engine
+from emollm.train.grow_filter import Verdict, best_of, judge_all, weak_labels
+from emollm.train.grow_recipe import GrowRecipe, read_clips
+from emollm.train.grow_write import Written, write_candidates
 
 DRAWN_BY = ("candidates", "temperature", "seed")  # keys of a recipe that decide the candidates
 
@@ -56,7 +54,7 @@ class Grown:
 
 
 def grow(recipe: GrowRecipe, *, engine: Engine | None = None, on_progress: OnProgress | None = None) -> Grown:
-    """Let the model explain the clips of a recipe, and keep what passes :mod:`emollm.data.grow_filter`.
+    """Let the model explain the clips of a recipe, and keep what passes :mod:`emollm.train.grow_filter`.
 
     Of several candidates that pass, the one with the highest score is kept, the first of equals. The score is the mean
     of: its agreement (the share of the clip's candidates that name its label), the model's confidence in the label,

@@ -19,7 +19,6 @@ from pydantic import BaseModel
 
 from emollm.ahead import ahead
 from emollm.data.clip_states import ClipEncoder, ClipStates
-from emollm.data.grow_recipe import GrowRecipe
 from emollm.data.media_checks import OnProgress
 from emollm.data.questions import question_for
 from emollm.data.schema import Record
@@ -28,6 +27,7 @@ from emollm.model.processing_emollm import Placeholders
 from emollm.reasoning.parse import parse_answer
 from emollm.reasoning.prompts import clip_message
 from emollm.serve.engine import EncodedClip, Engine, Request
+from emollm.train.grow_recipe import GrowRecipe
 
 AHEAD = 2  # batches that are perceived while one is answered
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from emollm.data.grow_filter import Demands
 from emollm.data.schema import MARKS, Record, mark_of, read_file
 from emollm.errors import BadArgumentError
 from emollm.media.clip import find_clips
+from emollm.train.grow_filter import Demands
 
 
 class GrowRecipe(BaseModel):

@@ -6,7 +6,10 @@ import pytest
 from emollm.data.clip_states import ClipStates
 from emollm.data.explain import answer, thought
 from emollm.data.facts import Facts, Phase
-from emollm.data.grow_filter import (
+from emollm.data.schema import Labels, Record
+from emollm.emotions import EMOTIONS, EXPRESSIONS
+from emollm.facs import AU_CODES, MAX_INTENSITY
+from emollm.train.grow_filter import (
     CLAIMS,
     DIFFER,
     DISAGREE,
@@ -23,9 +26,6 @@ from emollm.data.grow_filter import (
     judge_all,
     weak_labels,
 )
-from emollm.data.schema import Labels, Record
-from emollm.emotions import EMOTIONS, EXPRESSIONS
-from emollm.facs import AU_CODES, MAX_INTENSITY
 
 VOICE = "high pitch, fast"
 
