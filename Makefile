@@ -45,6 +45,7 @@ bench: $(DEV) $(VLLM) ## measure against the bare parts
 	@$(RUN) benchmarks/grpo.py
 
 train-tiny: $(DEV) runs/tiny/renders/ict.parquet runs/tiny/renders/anny.parquet ## train the small default model again, by the recipes in train/tiny
+	$(VENV)/bin/emollm train face train/tiny/face_start.yaml
 	$(VENV)/bin/emollm train face train/tiny/face.yaml
 	$(VENV)/bin/emollm train voice train/tiny/voice.yaml
 	$(VENV)/bin/emollm train sft train/tiny/sft.yaml

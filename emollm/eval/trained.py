@@ -14,7 +14,7 @@ from emollm.errors import BadArgumentError
 from emollm.eval.measure import Score
 
 Interval = tuple[float, float, float]
-StageName = Literal["face", "voice", "sft"]
+StageName = Literal["face_start", "face", "voice", "sft"]
 
 
 class _Part(BaseModel):
@@ -93,7 +93,7 @@ class Training(_Part):
     """``training.json``: what was trained, at what cost, and what its towers score on their own.
 
     Attributes:
-        trained: when the language model was done; results measured before are of other weights.
+        trained: when the last of the weights were done; results measured before are of other weights.
         commit: of the code that collected this; ``dirty`` if files differed from it.
         hardware: that this was collected on, and stages ran on that do not name their own.
         parameters: of "face_tower", "voice_head", "adapters" and "lora".

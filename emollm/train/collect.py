@@ -1,6 +1,6 @@
 """Write ``training.json`` of the shipped model: recipes as they ran, what they took, and what the towers score.
 
-``python -m emollm.train.collect``, after the runs of the three recipes: it reads the folders that the recipes name.
+``python -m emollm.train.collect``, after the runs of the four recipes: it reads the folders that the recipes name.
 ``--change STAGE.KEY=VALUE`` repeats what a recipe was overridden with; ``--variant ABOUT TOWER CACHE.npz`` scores
 another face tower, for comparison.
 """
@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel
 from safetensors.torch import load_file
 
@@ -31,27 +32,34 @@ from emollm.train.recipe import last_checkpoint, load_recipe
 from emollm.train.sft import SFTRecipe
 from emollm.train.voice import VoiceRecipe
 
-KINDS: dict[StageName, type[BaseModel]] = {"face": FaceRecipe, "voice": VoiceRecipe, "sft": SFTRecipe}
+KINDS: dict[StageName, type[BaseModel]] = {
+    "face_start": FaceRecipe,
+    "face": FaceRecipe,
+    "voice": VoiceRecipe,
+    "sft": SFTRecipe,
+}
 
 
 def collect_training(
+    face_start: FaceRecipe,
     face: FaceRecipe,
     voice: VoiceRecipe,
     sft: SFTRecipe,
     variants: Sequence[tuple[str, Path, Path]] = (),
 ) -> Training:
-    """What the three runs left in their folders; what is missing there stays None.
+    """What the runs left in their folders; what is missing there stays None.
 
     Args:
+        face_start, face: the run that the face tower began in, and the one that went on from it and ships.
         variants: what to call it, face tower, prepared faces.
 
     Raises:
         BadArgumentError: the face tower or the trained parts of the language model are not there.
     """
-    adapters = sft.output / "adapters.safetensors"
-    if not adapters.exists() or not (face.output / "config.json").exists():
+    shipped = [sft.output / "adapters.safetensors", face.output / "config.json"]
+    if not all(file.exists() for file in shipped):
         raise BadArgumentError(f"The runs in {face.output} and {sft.output} are not finished.")
-    tower = FaceEncoder.from_pretrained(face.output)
+    tower = FaceEncoder.from_pretrained(face.output, dtype=torch.float32)
     prepared = {source: face.cache / f"{source}.npz" for source in face.sources}
     sources, scores = {}, {}
     for name, cache in prepared.items():
@@ -64,7 +72,7 @@ def collect_training(
     commit, dirty = provenance.commit()
     hardware = provenance.hardware()
     return Training(
-        trained=datetime.fromtimestamp(adapters.stat().st_mtime, UTC).replace(microsecond=0),
+        trained=datetime.fromtimestamp(max(file.stat().st_mtime for file in shipped), UTC).replace(microsecond=0),
         commit=commit,
         dirty=dirty,
         hardware=hardware,
@@ -72,6 +80,7 @@ def collect_training(
         parameters={"face_tower": sum(p.numel() for p in tower.parameters()), **_parameters(sft.output)},
         image_size=tower.config.image_size,
         stages={
+            "face_start": _stage(face_start, face_start.output, face_start.seed, hardware),
             "face": _stage(face, face.output, face.seed, hardware),
             "voice": _stage(voice, voice.output, voice.seed, hardware),
             "sft": _stage(sft, sft.output, sft.seed, hardware),
@@ -81,7 +90,9 @@ def collect_training(
         face=scores,
         variants=[
             Variant(
-                about=about, source=cache.stem, scores=_scores(FaceEncoder.from_pretrained(folder), Faces.load(cache))
+                about=about,
+                source=cache.stem,
+                scores=_scores(FaceEncoder.from_pretrained(folder, dtype=torch.float32), Faces.load(cache)),
             )
             for about, folder, cache in variants
         ],

@@ -25,14 +25,14 @@ from emollm.emotions import EXPRESSIONS, VALENCE_AROUSAL
 from emollm.face.detect import MIRRORED, FaceLandmarker
 from emollm.facs import MAX_INTENSITY
 from emollm.model.configuration_emollm import FaceEncoderConfig
-from emollm.model.face_encoder import FaceEncoder
+from emollm.model.face_encoder import FaceEncoder, FaceEncoderOutput
 from emollm.train.backbone import start_from_backbone
-from emollm.train.calibrate import shift_units, weigh_prior
+from emollm.train.calibrate import refit_units, shift_units, weigh_prior
 from emollm.train.machine import note_machine
 from emollm.train.recipe import last_checkpoint, load_recipe
 from emollm.weights import fetch
 
-CALIBRATED_ON = 4000  # training renders by which the AU head is shifted
+CALIBRATED_ON = 12_000  # training renders by which the AU head is set, at most
 
 
 class FaceRecipe(BaseModel):
@@ -353,13 +353,7 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
     trainer.train(resume_from_checkpoint=last_checkpoint(recipe.output / "checkpoints"))
     (recipe.output / "log.json").write_text(json.dumps(trainer.state.log_history))
     tower.cpu()
-    voted = ~faces.valid & ~np.isnan(faces.expression).any(-1)
-    if voted.any() and recipe.prior_strength:
-        weigh_prior(tower, faces.subset(voted), recipe.prior_strength)
-    coded = np.flatnonzero(~faces.valid & (faces.origin == "exact"))
-    if len(coded):
-        renders = faces.subset(coded[:: -(-len(coded) // CALIBRATED_ON)])
-        shift_units(tower, predict_faces(tower, renders)[1], renders.aus)
+    calibrate(tower, faces.subset(~faces.valid), recipe.prior_strength)
     tower.save_pretrained(recipe.output)
     note_machine(recipe.output)
     scores = score_faces(tower, faces.subset(faces.valid))
@@ -367,18 +361,39 @@ def train_face(recipe: FaceRecipe) -> dict[str, float]:
     return scores
 
 
-@torch.inference_mode()
+def calibrate(tower: FaceEncoder, faces: Faces, prior_strength: float) -> None:
+    """Set the heads by training faces: expressions by votes, where there are any, AUs by exact labels."""
+    voted = ~np.isnan(faces.expression).any(-1)
+    if voted.any() and prior_strength:
+        weigh_prior(tower, faces.subset(voted), prior_strength)
+    coded = np.flatnonzero(faces.origin == "exact")
+    if len(coded):
+        renders = faces.subset(coded[:: -(-len(coded) // CALIBRATED_ON)])
+        refit_units(tower, hidden_states(tower, renders), torch.from_numpy(renders.aus))
+        shift_units(tower, predict_faces(tower, renders)[1], renders.aus)
+
+
+def hidden_states(tower: FaceEncoder, faces: Faces) -> Tensor:
+    """``(N, hidden_size)`` fused states of faces, not augmented."""
+    return torch.cat([out["features"][:, : tower.config.hidden_size] for out in _outputs(tower, faces)])
+
+
 def predict_faces(tower: FaceEncoder, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
     """``(N, 8)`` expression logits and ``(N, 17)`` AU intensities of faces, not augmented."""
+    outputs = _outputs(tower, faces)
+    logits, units = ([out[key].numpy() for out in outputs] for key in ("expression_logits", "action_units"))
+    return np.concatenate(logits), np.concatenate(units)
+
+
+@torch.no_grad()
+def _outputs(tower: FaceEncoder, faces: Faces) -> list[FaceEncoderOutput]:
     tower.eval()
     collate = FaceCollator(faces, tower.config.image_size, augment=False)
-    logits, units = [], []
+    outputs = []
     for rows in np.array_split(np.arange(len(faces)), max(1, len(faces) // 256)):
         batch = collate(rows.tolist())
-        out = tower(batch["face_pixels"], batch["blendshapes"])
-        logits.append(out.expression_logits.numpy())
-        units.append(out.action_units.numpy())
-    return np.concatenate(logits), np.concatenate(units)
+        outputs.append(tower(batch["face_pixels"], batch["blendshapes"]))
+    return outputs
 
 
 def score_faces(tower: FaceEncoder, faces: Faces) -> dict[str, float]:

@@ -25,6 +25,7 @@ def training(**changes) -> Training:
                 recipe={"epochs": 9, "start_from": None}, seed=7, steps=3210, chosen_step=2140, hours=1.5,
                 hours_from="checkpoints", core_hours=3.0,
             ),
+            "face_start": Stage(recipe={"backbone": True}, seed=5, steps=100),
             "sft": Stage(recipe={"lora_rank": 13}, seed=0),
         },
         "sources": {"ferplus": Source(train=28_385, valid=3_555)},
@@ -89,6 +90,7 @@ def test_figures_of_training_appear_as_given():
         "| face | `train/tiny/face.yaml` | 7 | 3,210 | 2,140 | 1.50 (by the speed between two checkpoints) "
         "| 3.00 core-hours (Abacus, 2 cores) |"
     )
+    assert row(text, "| face_start |").startswith("| face_start | `train/tiny/face_start.yaml` | 5 | 100 | last |")
     assert "epochs: 9" in text
     assert "start_from" not in text
     assert "| 3,555 | 84.1 (83.0–85.0) | 65.4 (61.0–69.0) |" in row(text, "| ferplus |")

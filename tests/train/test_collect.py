@@ -17,10 +17,14 @@ from emollm.train.collect import main
 
 @pytest.fixture
 def runs(parts, data, start, tmp_path, monkeypatch):
-    """Recipes and the run folders that they name, as three trainings leave them."""
+    """Recipes and the run folders that they name, as the trainings leave them; that of the tower's start is gone."""
     monkeypatch.setattr(provenance, "hardware", lambda: {"cpu": "Abacus", "cores": "2"})
     recipes = {
-        "face": {"output": "face", "sources": {"fake": "f", "gone": "g"}, "cache": data / "faces", "epochs": 2},
+        "face_start": {"output": "face_start", "sources": {"fake": "f"}, "cache": data / "faces", "backbone": True},
+        "face": {
+            "output": "face", "start_from": "face_start", "sources": {"fake": "f", "gone": "g"},
+            "cache": data / "faces", "epochs": 2,
+        },
         "voice": {"output": "voice", "emodb": "e", "cache": data / "voices"},
         "sft": {
             "output": "sft", "face_tower": "face", "faces": ["f"], "voice_head": "v", "voices": "w",
@@ -51,7 +55,9 @@ def runs(parts, data, start, tmp_path, monkeypatch):
 
 
 def collect(runs, *more):
-    recipes = [part for name in ("face", "voice", "sft") for part in (f"--{name}", str(runs / f"{name}.yaml"))]
+    recipes = [
+        part for name in ("face_start", "face", "voice", "sft") for part in (f"--{name}", str(runs / f"{name}.yaml"))
+    ]
     main([*recipes, "--out", str(runs / "training.json"), *more])
     return read_training(runs / "training.json")
 
@@ -65,6 +71,8 @@ def test_what_the_runs_left(runs, data, parts):
     assert sft.gpu_minutes is None
     assert (voice.steps, voice.hours, voice.core_hours) == (None, None, None)
     assert face.recipe["epochs"] == 2
+    assert found.stages["face_start"].recipe["backbone"]
+    assert found.stages["face_start"].steps is None
     assert face.recipe["learning_rate"] == 2e-3  # defaults are written down, too
     assert sft.seed == 3
     assert found.voice == {"test_war": 0.75}
@@ -99,6 +107,12 @@ def test_a_run_in_two_parts_is_not_timed_by_its_last(runs):
     for part in (1, 2):
         (runs / "sft" / "tensorboard" / f"events.out.tfevents.{part}").touch()
     assert collect(runs).stages["sft"].hours is None
+
+
+def test_the_weights_are_as_new_as_their_newest_part(runs):
+    newest = 4_000_000_000
+    os.utime(runs / "face" / "config.json", (newest, newest))
+    assert collect(runs).trained.timestamp() == newest
 
 
 def test_an_unfinished_run_is_refused(runs):
