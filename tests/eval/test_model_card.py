@@ -102,6 +102,13 @@ def test_figures_of_training_appear_as_given():
     assert "commit 012345678" in text
 
 
+def test_a_language_model_tuned_on_another_tower_is_told():
+    ran = {"face": Stage(recipe={"output": "b"}, seed=0), "sft": Stage(recipe={"face_tower": "a"}, seed=0)}
+    assert "tuned on the states of another face tower (a)" in model_card(training(stages=ran), [])
+    ran["sft"] = Stage(recipe={"face_tower": "b"}, seed=0)
+    assert "another face tower" not in model_card(training(stages=ran), [])
+
+
 def test_a_stage_on_a_gpu_costs_its_minutes():
     engine = {"cpu": "Loom", "cores": "16", "gpu": "Engine"}
     stage = Stage(recipe={}, seed=0, steps=400, hours=0.052, hours_from="log", hardware=engine, gpu_minutes=3.12)
