@@ -63,10 +63,10 @@ def test_answer_and_measurement_are_brought_together():
 
 
 def test_signs_that_are_no_signs_are_told():
-    assert report(
-        REPLY.replace("AU12 fits happiness, not a sad face", "AU4, AU12 fit happiness")
-    ).verification.unfitting == {"happiness": ["AU4"]}
-    assert report(REPLY.replace(", not a sad face", "")).verification.unfitting == {}
+    plain = REPLY.replace(", not a sad face", "")
+    assert report(plain).verification.unfitting == {}
+    loose = plain.replace("AU12 fits", "AU4, AU12 fit")
+    assert report(loose).verification.unfitting == {"happiness": ["AU4"]}
 
 
 def test_the_timeline_has_the_windows_that_show_the_face():
