@@ -9,6 +9,8 @@ same rollouts, so that a busy machine slows all alike:
 generation  the bare ``generate`` of transformers; or vLLM, to which the LoRA is handed anew, as every step has to
 scoring     the rewards, and the reference's forward pass; with vLLM the policy's too, which tells how far vLLM is off
 backward    the policy's forward and backward pass
+whole       no part of the step: backward once more, but each reply with a prompt of its own, as stock TRL has it;
+            compared with backward, it tells what sharing a group's prompt gains
 
 What a step does beside them: prompts, states of the clips, advantages, entropy, clipping, the optimizer, logs. Every
 reply has the same length: the end token is one that the model never writes. Without vLLM its figures are left out.
@@ -47,6 +49,7 @@ REWARDS = {
     "length": 0.25,
 }
 TURNS = ("transformers", "vllm")
+PARTS = ("generation", "scoring", "backward")
 MEDIA = ("face_states", "face_window_s", "audio_states", "audio_prosody")
 Seconds = dict[str, list[float]]
 
@@ -100,7 +103,19 @@ class Parts:
             self._log_probabilities(batch).mean().backward()
         self.model.zero_grad()
 
+    def whole(self) -> None:
+        for batch in self.trainer._buffered_inputs:
+            self._of_whole_rows(batch).mean().backward()
+        self.model.zero_grad()
+
     def _log_probabilities(self, batch: dict[str, Tensor]) -> Tensor:
+        trainer, replies = self.trainer, batch["completion_ids"]
+        trainer._media, trainer._clip = {name: batch[name] for name in MEDIA}, batch["clip"]
+        ids = torch.cat([batch["prompt_ids"], replies], 1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+        return trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, replies.shape[1])[0]
+
+    def _of_whole_rows(self, batch: dict[str, Tensor]) -> Tensor:
         replies = batch["completion_ids"]
         with self.trainer.accelerator.autocast():
             logits = self.model(
@@ -120,7 +135,7 @@ class Turns(TrainerCallback):
         self.turns = TURNS if self.engine is not None else TURNS[:1]
         self.steps = (repeats + 1) * len(self.turns)
         self.seconds: dict[str, Seconds] = {
-            name: {part: [] for part in ("step", "generation", "scoring", "backward")} for name in self.turns
+            name: {part: [] for part in ("step", *PARTS, "whole")} for name in self.turns
         }
         self._choose(0)
 
@@ -134,8 +149,8 @@ class Turns(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, *arguments: Any, **more: Any) -> None:
         taken = {"step": time.perf_counter() - self.start}
-        for part in (self.parts.generation, self.parts.scoring, self.parts.backward):
-            taken[part.__name__] = timed(part)
+        for part in (*PARTS, "whole"):
+            taken[part] = timed(getattr(self.parts, part))
         if state.global_step > len(self.turns):  # the first of each warm up
             for name, seconds in taken.items():
                 self.seconds[self.turn][name].append(seconds)
@@ -161,7 +176,7 @@ def make_endless(material: Any) -> None:
 
 
 def figures_of(name: str, seconds: Seconds) -> list[Figure]:
-    parts = [sum(one) for one in zip(seconds["generation"], seconds["scoring"], seconds["backward"])]
+    parts = [sum(one) for one in zip(*(seconds[part] for part in PARTS))]
     return [
         *[Figure(f"{name}_{part}_s", median(taken), "s") for part, taken in seconds.items()],
         Figure(
@@ -169,6 +184,10 @@ def figures_of(name: str, seconds: Seconds) -> list[Figure]:
             median(step / sum_ for step, sum_ in zip(seconds["step"], parts)),
             goal=1.2,
             at_most=True,
+        ),
+        Figure(
+            f"{name}_shared_prompt_times_as_fast",
+            median(whole / shared for whole, shared in zip(seconds["whole"], seconds["backward"])),
         ),
     ]
 

@@ -13,11 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from trl import GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
 
 from emollm.train.collate import Example
 from emollm.train.reward_functions import reply_statistics
 from emollm.train.rollouts import VllmRollouts
 from emollm.train.schedule import Schedule
+from emollm.train.shared_prompt import score
 
 Media = dict[str, Tensor]
 
@@ -46,6 +48,7 @@ class EmoLLMGRPOTrainer(GRPOTrainer):
     ):
         super().__init__(*args, **kwargs)
         self.example, self.schedule, self.rollouts = example, schedule, rollouts
+        self._clip = torch.tensor([])
         self.use_vllm = rollouts is not None  # set only here, as TRL would start an engine of its own
         self._clips: list[Example] = []
         self._media: Media = {}
@@ -57,10 +60,30 @@ class EmoLLMGRPOTrainer(GRPOTrainer):
         device = self.accelerator.device
         self._clips = self._examples(inputs)
         self._media = {name: value.to(device) for name, value in _states(self._clips).items()}
-        scored = {**super()._generate_and_score_completions(inputs), **self._media}
+        same = list(map(id, self._clips))
+        self._clip = torch.tensor([same.index(one) for one in same], device=device)
+        place = torch.arange(len(inputs), device=device)
+        scored = {**super()._generate_and_score_completions(inputs), **self._media, "clip": self._clip, "place": place}
         if scheduled:
             scored["advantages"] = scored["advantages"] * self._counts
         return scored
+
+    def _prepare_inputs(self, generation_batch: dict[str, Any]) -> dict[str, Any]:
+        """TRL shuffles a step's rollouts before it splits them; groups are put together again, to share prompts."""
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is before or self._buffered_inputs is None:
+            return inputs
+        batches: list[dict[str, Any]] = self._buffered_inputs
+        order = torch.cat([batch["place"] for batch in batches]).argsort()
+        whole = {
+            name: torch.cat([batch[name] for batch in batches])[order]
+            if isinstance(value, Tensor) and value.ndim
+            else value
+            for name, value in batches[0].items()
+        }
+        self._buffered_inputs = split_tensor_dict(whole, len(batches))
+        return self._buffered_inputs[self._step % len(batches)]
 
     def _scheduled(self, rollouts: int) -> list[dict[str, str]]:
         """Rows that this process asks about next; every process keeps the same schedule, by everybody's rewards."""
@@ -94,22 +117,28 @@ class EmoLLMGRPOTrainer(GRPOTrainer):
         return self._tokenizer(prompts, add_special_tokens=False)["input_ids"], None, self._media
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        self._media = {name: inputs[name] for name in self._media}
+        self._media, self._clip = {name: inputs[name] for name in self._media}, inputs["clip"]
         return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(
-        self, model: Any, *args: Any, **kwargs: Any
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, replies: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """TRL calls the model on one chunk of rows after another; each chunk is given its own states."""
         done = 0
 
-        def with_states(input_ids: Tensor, **inputs: Any) -> Any:
+        def with_states(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **more: Any) -> Any:
             nonlocal done
             rows = slice(done, done + len(input_ids))
             done = rows.stop
-            return model(input_ids=input_ids, **inputs, **{name: value[rows] for name, value in self._media.items()})
+            media = {name: value[rows] for name, value in self._media.items()}
+            if self.args.gradient_checkpointing:  # leaves no keys and values to share
+                return model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **media, **more)
+            clip = self._clip[rows]
+            return score(model, input_ids, attention_mask, labels, replies, clip, media, **more)
 
-        return super()._get_per_token_logps_and_entropies(with_states, *args, **kwargs)
+        return super()._get_per_token_logps_and_entropies(
+            with_states, input_ids, attention_mask, replies, *args, **kwargs
+        )
 
     def _calculate_rewards(
         self, inputs: list[dict[str, str]], prompts: list[str], completions: list[str], completion_ids_list: list

@@ -88,7 +88,7 @@ def plain_log_probabilities(trainer, row, prompt, completion):
 
 def scored_rows(trainer, batch):
     """Prompt, completion and the trainer's log-probabilities of each rollout of a batch that TRL made."""
-    trainer._media = {name: batch[name] for name in trainer._media}
+    trainer._media, trainer._clip = {name: batch[name] for name in trainer._media}, batch["clip"]
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
     with torch.no_grad():
@@ -117,6 +117,22 @@ def test_each_rollout_is_scored_with_its_own_clip(recipe, material, temperature)
             assert_close(scored, plain_log_probabilities(trainer, known[text], prompt, completion), rtol=0, atol=1e-4)
             seen.append(text)
     assert sorted(seen) == sorted(row["prompt"] for row in batch)
+
+
+def test_replies_learn_the_same_from_a_shared_prompt(recipe, material):
+    rows = questions(material)
+    trainer = make_trainer(recipe, material, rows)
+    batch, gradients = mixed(rows), []
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 3  # TRL's loop sets it
+    first = trainer._prepare_inputs(batch)
+    assert [part["clip"].unique().tolist() for part in trainer._buffered_inputs] == [[0], [4], [8]]
+    for trainer.args.gradient_checkpointing in (False, True):  # with it, every row is read by itself
+        trainer.model.zero_grad()
+        trainer._compute_loss(trainer.model, first).backward()
+        gradients.append({name: part.grad for name, part in trainer.model.named_parameters() if part.requires_grad})
+    assert any(gradient.abs().max() > 1e-3 for gradient in gradients[0].values())
+    assert_close(*gradients, rtol=0, atol=1e-5)
 
 
 def test_stock_trl_refuses_the_batch(recipe, material, start):
@@ -253,7 +269,7 @@ PERFECT = "<answer>{emotion}: the face shows {emotion}.</answer>"
 SPAM = (
     "<answer>{emotion}: anger, fear, disgust, sadness, surprise, AU1, AU2, AU4, AU7, AU9, AU10, AU17, AU20.</answer>"
 )
-WRONG = "<answer>contempt: the face shows contempt.</answer>"
+WRONG = "<answer>{other}: the face shows {other}.</answer>"
 MALFORMED = "{emotion} {emotion}"
 
 
@@ -264,9 +280,13 @@ def test_a_perfect_reply_is_preferred_to_spam_and_both_to_nonsense(recipe, mater
     trainer = make_trainer(changed, material, rows)
     tokenizer = material.processor.tokenizer
     batch = mixed(rows)
+    said = [Truth.from_json(row["truth"]).emotion for row in batch]
     forced = [
-        [*tokenizer.encode(text.format(emotion=Truth.from_json(row["truth"]).emotion)), tokenizer.eos_token_id]
-        for text, row in zip([PERFECT, SPAM, WRONG, MALFORMED] * 3, batch)
+        [
+            *tokenizer.encode(text.format(emotion=emotion, other="fear" if emotion == "contempt" else "contempt")),
+            tokenizer.eos_token_id,
+        ]
+        for text, emotion in zip([PERFECT, SPAM, WRONG, MALFORMED] * 3, said)
     ]
     monkeypatch.setattr(trainer, "_generate_single_turn", lambda *args, **kwargs: (forced, None))
     trainer.model.train()
