@@ -135,13 +135,14 @@ def explain(
 
 @app.command()
 def synthesize(
-    recipe: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Such as train/tiny/renders.yaml.")],
+    recipe: Annotated[str, typer.Argument(help="A name such as tiny/renders, or the path of a YAML file.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
     head: Annotated[Path | None, typer.Option(help="The blendshape head, if the recipe names none.")] = None,
     debug: DebugOption = False,
 ) -> None:
     """Render faces with exact Action Unit intensities."""
+    from emollm.data.cards import find_card
     from emollm.data.synthesize import load_recipe
     from emollm.data.synthesize import synthesize as render
 
-    render(load_recipe(recipe), out, head)
+    render(load_recipe(find_card("train", recipe)), out, head)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from emollm.data.cards import load_data_card
+from emollm.data.command import app
 from emollm.data.expressions import Expression, choose_aus, express
 from emollm.data.head import Head, load_head
 from emollm.data.phenotypes import Traits
@@ -176,6 +177,16 @@ def test_recipes_are_checked(tmp_path: Path) -> None:
             load_recipe(tmp_path / "r.yaml")
     with pytest.raises(BadArgumentError, match="no recipe"):
         load_recipe(tmp_path / "none.yaml")
+
+
+def test_the_command_finds_recipes_by_name_as_the_data_card_says(tmp_path: Path) -> None:
+    assert "emollm data synthesize tiny/renders_anny " in load_data_card("renders").get
+    out = ["--out", str(tmp_path / "faces.parquet")]
+    for name in ("tiny/renders", str(RECIPES / "renders.yaml")):  # names no head, which is found out first
+        with pytest.raises(BadArgumentError, match="names no head"):
+            app(["synthesize", name, *out], standalone_mode=False)
+    with pytest.raises(BadArgumentError, match="There is no recipe 'tiny/rendrs'; there are"):
+        app(["synthesize", "tiny/rendrs", *out], standalone_mode=False)
 
 
 def test_renders_are_a_data_set_with_people_of_its_own_in_each_split(table: pd.DataFrame, tmp_path: Path) -> None:
