@@ -48,6 +48,7 @@ train-tiny: $(DEV) runs/tiny/renders/ict.parquet runs/tiny/renders/anny.parquet 
 	$(VENV)/bin/emollm train face train/tiny/face_start.yaml
 	$(VENV)/bin/emollm train face train/tiny/face.yaml
 	$(VENV)/bin/emollm train voice train/tiny/voice.yaml
+	$(VENV)/bin/emollm train sft train/tiny/sft_start.yaml
 	$(VENV)/bin/emollm train sft train/tiny/sft.yaml
 	@echo "make ship-tiny puts the result into the package, where it becomes the default model."
 

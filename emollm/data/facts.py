@@ -74,7 +74,7 @@ class Facts:
 
 def named_units(intensities: np.ndarray) -> dict[str, int]:
     """The AUs that the model is given of ``(17,)`` measured intensities, strongest first, with their level: the
-    strongest four that verification would bear out; blinks left out (:func:`emollm.model.course.named`)."""
+    strongest four that verification would bear out (:func:`emollm.model.course.named`)."""
     order, levels = named(torch.from_numpy(intensities))
     return {AU_CODES[i]: level for i, level in zip(order.tolist(), levels.tolist()) if i >= 0}
 

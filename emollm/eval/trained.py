@@ -14,7 +14,7 @@ from emollm.errors import BadArgumentError
 from emollm.eval.measure import Score
 
 Interval = tuple[float, float, float]
-StageName = Literal["face_start", "face", "voice", "sft"]
+StageName = Literal["face_start", "face", "voice", "sft_start", "sft"]
 
 
 class _Part(BaseModel):

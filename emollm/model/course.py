@@ -23,6 +23,7 @@ MIN_WINDOWS, MIN_SECONDS = 2, 2.0
 # One window that the head gets wrong with certainty counts for no more than this probability.
 _LEAST_PROBABILITY = 0.02
 _SHARE = 5  # of a phase's windows; one in so many is stronger than what is said of it
+CLOSED = 2.0  # AU45 of eyes that are shut or nearly so; the weaker ones are narrow in a smile, or look down
 _FIXED_POINT = 2**20
 _FORBIDDEN = -(2**50)
 
@@ -37,6 +38,7 @@ class Course:
         expression: ``(I, P)`` int64 index into ``EXPRESSIONS``, -1 where there is no such phase.
         units: ``(I, P, 17)`` float32, intensity 0-5 that a fifth of the phase's present windows reach, 0 where there
             is none. Claims are held against the peak (:mod:`emollm.reasoning.verify`): a mean strays further from it.
+            AU45 counts in a still picture only, from ``CLOSED`` on: in a video everybody blinks.
     """
 
     first: Tensor
@@ -62,6 +64,8 @@ def read_course(readings: Tensor, present: Tensor, window_s: Tensor) -> Course:
     likely = seen[..., len(AU_CODES) : len(AU_CODES) + len(EXPRESSIONS)].clamp(min=_LEAST_PROBABILITY).log()
     likely = torch.where(present[..., None], (likely * _FIXED_POINT).round().long(), 0)
     count, likely = _sums(present.long()), _sums(likely)
+    blink = units[..., AU_CODES.index(BLINK)]
+    blink *= (window_s == 0)[:, None] & (blink >= round(CLOSED * _FIXED_POINT))
     edges = _edges(likely, count, window_s)
     exists = edges[:, 1:] > edges[:, :-1]
     return Course(
@@ -116,15 +120,13 @@ def _edges(likely: Tensor, count: Tensor, window_s: Tensor) -> Tensor:
 
 
 def named(units: Tensor) -> tuple[Tensor, Tensor]:
-    """The AUs worth naming in ``(..., 17)`` intensities: up to ``MAX_NAMED`` that are present, blinks left out.
+    """The AUs worth naming in ``(..., 17)`` intensities: up to ``MAX_NAMED`` that are present.
 
     Returns:
         ``(..., 4)`` AU index, strongest first (of equals the lower index), -1 where there is no further one; and
         ``(..., 4)`` its level 1-5, 0 where there is none.
     """
-    rated = units.clone()
-    rated[..., AU_CODES.index(BLINK)] = -torch.inf
-    strength, order = rated.sort(dim=-1, descending=True, stable=True)
+    strength, order = units.sort(dim=-1, descending=True, stable=True)
     strength, order = strength[..., :MAX_NAMED], order[..., :MAX_NAMED]
     worth = strength >= PRESENT
     level = torch.where(worth, strength, 0.0).round().clamp(max=MAX_INTENSITY).long()

@@ -38,7 +38,8 @@ def start_in_process(folder: Path, **settings: Any) -> LLMEngine:
     """vLLM itself on a merged checkpoint, in this process, for prompts of one clip at most.
 
     Args:
-        settings: further arguments of vLLM's engine by name; the dtype is float32 where they name none.
+        settings: further arguments of vLLM's engine by name; the dtype is float32 where they name none. With LoRA,
+            every prompt has to bring the same.
 
     Raises:
         BadArgumentError: vLLM is not installed, or in another version. EngineError: it does not start.
@@ -50,6 +51,8 @@ def start_in_process(folder: Path, **settings: Any) -> LLMEngine:
     from vllm.platforms import current_platform
     from vllm.v1.engine.llm_engine import LLMEngine
 
+    from emollm.serve.vllm_one_adapter import one_adapter
+
     chosen: dict[str, Any] = {
         "dtype": "float32",
         "limit_mm_per_prompt": {"video": 1, "image": 1, "audio": 1},
@@ -58,7 +61,8 @@ def start_in_process(folder: Path, **settings: Any) -> LLMEngine:
         **settings,
     }
     try:
-        return LLMEngine.from_engine_args(EngineArgs(model=str(folder), **chosen))
+        with one_adapter():
+            return LLMEngine.from_engine_args(EngineArgs(model=str(folder), **chosen))
     except (RuntimeError, ValueError, OSError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EngineError(f"vLLM does not start: {said.rstrip('.')}.") from error

@@ -1,6 +1,6 @@
 """Write ``training.json`` of the shipped model: recipes as they ran, what they took, and what the towers score.
 
-``python -m emollm.train.collect``, after the runs of the four recipes: it reads the folders that the recipes name.
+``python -m emollm.train.collect``, after the runs of the five recipes: it reads the folders that the recipes name.
 ``--change STAGE.KEY=VALUE`` repeats what a recipe was overridden with; ``--variant ABOUT TOWER CACHE.npz`` scores
 another face tower, for comparison.
 """
@@ -36,6 +36,7 @@ KINDS: dict[StageName, type[BaseModel]] = {
     "face_start": FaceRecipe,
     "face": FaceRecipe,
     "voice": VoiceRecipe,
+    "sft_start": SFTRecipe,
     "sft": SFTRecipe,
 }
 
@@ -44,6 +45,7 @@ def collect_training(
     face_start: FaceRecipe,
     face: FaceRecipe,
     voice: VoiceRecipe,
+    sft_start: SFTRecipe,
     sft: SFTRecipe,
     variants: Sequence[tuple[str, Path, Path]] = (),
 ) -> Training:
@@ -51,6 +53,7 @@ def collect_training(
 
     Args:
         face_start, face: the run that the face tower began in, and the one that went on from it and ships.
+        sft_start, sft: likewise, of the language model and its adapters.
         variants: what to call it, face tower, prepared faces.
 
     Raises:
@@ -83,6 +86,7 @@ def collect_training(
             "face_start": _stage(face_start, face_start.output, face_start.seed, hardware),
             "face": _stage(face, face.output, face.seed, hardware),
             "voice": _stage(voice, voice.output, voice.seed, hardware),
+            "sft_start": _stage(sft_start, sft_start.output, sft_start.seed, hardware),
             "sft": _stage(sft, sft.output, sft.seed, hardware),
         },
         sources=sources,
@@ -108,11 +112,10 @@ def _scores(tower: FaceEncoder, faces: Faces) -> FaceScores:
 def _stage(recipe: BaseModel, folder: Path, seed: int, here: dict[str, str]) -> Stage:
     stage = Stage(recipe=recipe.model_dump(mode="json"), seed=seed, hardware=_json(folder / MACHINE))
     last = last_checkpoint(folder / "checkpoints")
-    if last is None:
-        return stage
-    state = _json(Path(last) / "trainer_state.json") or {}
-    stage.steps = state.get("global_step")
-    stage.chosen_step = state.get("best_global_step")
+    if last is not None:
+        state = _json(Path(last) / "trainer_state.json") or {}
+        stage.steps = state.get("global_step")
+        stage.chosen_step = state.get("best_global_step")
     log = [line["train_runtime"] for line in _json(folder / "log.json") or [] if "train_runtime" in line]
     unbroken = len(list((folder / "tensorboard").glob("events.*"))) <= 1  # a run that goes on begins another file
     if log and unbroken:

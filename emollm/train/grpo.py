@@ -24,7 +24,7 @@ from emollm.serve.vllm_setup import prepare_vllm
 from emollm.train.grpo_questions import questions
 from emollm.train.grpo_trainer import EmoLLMGRPOTrainer
 from emollm.train.machine import note_machine
-from emollm.train.material import Material
+from emollm.train.material import Material, to_bfloat16
 from emollm.train.own import check_same, own_material, save_model
 from emollm.train.recipe import load_recipe
 from emollm.train.reward_functions import REWARDS, reward_function
@@ -199,9 +199,7 @@ def _prepare(recipe: GRPORecipe, model: Any) -> None:
     if recipe.start_from is not None:
         load_adapters(model, recipe.start_from)
     if recipe.bf16:
-        model.model.language_model.to(torch.bfloat16)
-        model.lm_head.to(torch.bfloat16)
-        model.tie_weights()
+        to_bfloat16(model)
 
 
 def _policy(recipe: GRPORecipe, model: Any) -> Any:

@@ -44,14 +44,14 @@ def own_material(file: Path, start: Path | None, epochs: int, batch_size: int, s
         raise BadArgumentError(f"{file} holds no record to train on (split train, clip readable).")
     random = np.random.default_rng(seed)
     shuffled = [train[row] for _ in range(epochs) for row in random.permutation(len(train))]
-    length = [sum(len(turn.content) for turn in record.messages) for record in shuffled]
-    order = in_batches(length, batch_size, seed)
     model, processor = load_checkpoint(encoder.folder)
+    collate = ClipCollator(processor, encoder, folder)
+    rows = [record.model_dump_json(exclude_defaults=True) for record in shuffled]
     return Material(
         model,
         processor,
-        [shuffled[row].model_dump_json(exclude_defaults=True) for row in order],
-        ClipCollator(processor, encoder, folder),
+        in_batches(rows, collate, batch_size, seed),
+        collate,
         [record.model_dump_json(exclude_defaults=True) for record in kept if record.split == "valid"],
     )
 

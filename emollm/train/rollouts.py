@@ -71,6 +71,7 @@ class VllmRollouts:
             dtype=dtype,
             seed=seed,
             enable_lora=True,
+            max_loras=1,
             max_lora_rank=_lora_rank(rank),
             max_num_seqs=replies,
             max_model_len=length,

@@ -30,7 +30,7 @@ from emollm.model.processing_emollm import THINK_TOKENS
 from emollm.train.collate import ComposedCollator
 from emollm.train.face import FaceCollator
 from emollm.train.machine import note_machine
-from emollm.train.material import Material, in_batches
+from emollm.train.material import Material, in_batches, to_bfloat16
 from emollm.train.own import check_same, own_material, save_model
 from emollm.train.recipe import load_recipe
 from emollm.train.trainer import (
@@ -68,7 +68,7 @@ class SFTStage(BaseModel):
 
 
 class SFTRecipe(BaseModel):
-    """Keys of an SFT recipe; ``train/tiny/sft.yaml`` explains each."""
+    """Keys of an SFT recipe; ``train/tiny/sft_start.yaml`` explains each."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -124,8 +124,9 @@ def composed_material(recipe: SFTRecipe) -> Material:
         raise BadArgumentError(f"The voices in {recipe.voices} were encoded for another voice head; encode them anew.")
     faces = face_states(recipe, valid=False)
     records = build_records(recipe, faces, voices)
-    rows = [records[row].to_json() for row in by_length(records, _at_once(recipe), recipe.seed)]
-    return Material(model, processor, rows, ComposedCollator(processor, faces, voices))
+    collate = ComposedCollator(processor, faces, voices)
+    rows = in_batches([record.to_json() for record in records], collate, _at_once(recipe), recipe.seed)
+    return Material(model, processor, rows, collate)
 
 
 def _at_once(recipe: SFTRecipe) -> int:
@@ -181,21 +182,9 @@ def build_records(recipe: SFTRecipe, faces: FaceStates, voices: Voices) -> list[
     return read_records(path)
 
 
-def by_length(records: list[Composed], batch_size: int, seed: int) -> list[int]:
-    """Order that keeps the curriculum but fills each batch with records of like length (sorted within 16 batches)."""
-    return in_batches(
-        [record.windows * 3 + sum(len(str(m["content"])) for m in record.messages) for record in records],
-        batch_size,
-        seed,
-    )
-
-
 def with_lora(model: EmoLLMForConditionalGeneration, rank: int) -> PeftModel:
     """The model with LoRA on its language model, adapters to be trained in full, and everything else frozen."""
-    # Frozen but for LoRA, which stays in float32; cast once, not each step.
-    model.model.language_model.to(torch.bfloat16)
-    model.lm_head.to(torch.bfloat16)
-    model.tie_weights()
+    to_bfloat16(model)  # LoRA stays in float32
     peft_model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS))
     for name, parameter in model.model.named_parameters():
         if name.split(".")[0] in ("face_adapter", "audio_adapter", "prosody_adapter", "reading_symbols"):

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -79,11 +80,13 @@ def train_voice(recipe: VoiceRecipe) -> dict[str, float]:
     """Train by the recipe and save ``voice_head.safetensors``, or measure by folds.
 
     Nothing is chosen here, epochs are fixed. A head trained on the training speakers is heard by the validation
-    speakers; the one that is saved learned from both, and is heard by the test speakers.
+    speakers; the one that is saved learned from both, and is heard by the test speakers. ``log.json`` has the seconds
+    that it took, encoding included where the cache was made in this run.
 
     Returns:
         WAR and UAR on the validation and the test speakers, or what :func:`leave_one_speaker_out` measures.
     """
+    start = perf_counter()
     voices = load_voices(recipe)
     heard = Heard(voices, recipe.takes)
     recipe.output.mkdir(parents=True, exist_ok=True)
@@ -100,6 +103,7 @@ def train_voice(recipe: VoiceRecipe) -> dict[str, float]:
     note = voice_note(recipe.hidden_size, recipe.voice_layers, recipe.audio_context_s)
     save_file(head.state_dict(), recipe.output / "voice_head.safetensors", metadata=note)
     (recipe.output / "scores.json").write_text(json.dumps(scores, indent=1))
+    (recipe.output / "log.json").write_text(json.dumps([{"train_runtime": round(perf_counter() - start, 1)}]))
     note_machine(recipe.output, gpu=False)
     return scores
 

@@ -131,9 +131,10 @@ def test_refusals_say_nothing_about_the_clip(task):
 
 def test_the_strongest_units_are_named_in_whole_numbers():
     intensities = np.zeros(17)
-    for code, value in (("AU1", 1.4), ("AU4", 4.6), ("AU12", 2.5), ("AU25", 3.2), ("AU26", 5.0), ("AU45", 5.0)):
+    for code, value in (("AU1", 1.4), ("AU4", 4.6), ("AU12", 2.5), ("AU25", 3.2), ("AU26", 5.0), ("AU45", 2.4)):
         intensities[AU_CODES.index(code)] = value
     assert named_units(intensities) == {"AU26": 5, "AU4": 5, "AU25": 3, "AU12": 2}
+    assert named_units(intensities.clip(0, 2.6)) == {"AU4": 3, "AU25": 3, "AU26": 3, "AU12": 2}
     assert len(named_units(np.full(17, 3.0))) == MAX_NAMED
     assert named_units(np.zeros(17)) == {}
 

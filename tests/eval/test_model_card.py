@@ -107,6 +107,10 @@ def test_a_language_model_tuned_on_another_tower_is_told():
     assert "tuned on the states of another face tower (a)" in model_card(training(stages=ran), [])
     ran["sft"] = Stage(recipe={"face_tower": "b"}, seed=0)
     assert "another face tower" not in model_card(training(stages=ran), [])
+    ran["sft_start"] = Stage(recipe={"face_tower": "c"}, seed=0)
+    assert "In sft_start the language model was tuned on the states of another face tower (c)" in model_card(
+        training(stages=ran), []
+    )
 
 
 def test_a_stage_on_a_gpu_costs_its_minutes():

@@ -65,7 +65,7 @@ def test_a_reading_starts_as_its_name_in_the_language_of_the_model(assembled):
     assert_close(column.norm(), embeddings.norm(dim=-1).median())
 
 
-def test_new_tokens_start_between_their_words_at_full_length(assembled):
+def test_new_tokens_start_between_their_words_at_more_than_full_length(assembled):
     model, processor = assembled
     embeddings, tokenizer = model.get_input_embeddings().weight, processor.tokenizer
     row = embeddings[tokenizer.convert_tokens_to_ids("<answer>")]
@@ -211,7 +211,7 @@ def test_new_marks_of_turns_start_as_the_models_own(tied, parts, tmp_path):
         for new, own in (("<|im_start|>", "<|begin_of_text|>"), ("<|im_end|>", "<|eot_id|>")):
             assert torch.equal(*(matrix[tokenizer.convert_tokens_to_ids(token)] for token in (new, own)))
         row = matrix[tokenizer.convert_tokens_to_ids("<answer>")]
-        assert_close(row.norm(), matrix[: len(before)].norm(dim=-1).median())
+        assert_close(row.norm(), 1.1 * matrix[: len(before)].norm(dim=-1).median())
 
 
 def test_a_tag_that_the_model_knew_stays_as_it_was(parts, tmp_path):

@@ -43,6 +43,14 @@ def test_a_clear_change_is_cut_where_it_happens() -> None:
     assert phases(course(readings([HAPPY] * 7 + [SAD] * 9))) == [(0, 6, HAPPY), (7, 15, SAD)]
 
 
+@pytest.mark.parametrize(("window_s", "shut", "counts"), [(0.0, 4.0, 4.0), (0.0, 1.9, 0.0), (0.5, 4.0, 0.0)])
+def test_closed_eyes_count_in_a_picture_and_blinks_in_no_video(window_s: float, shut: float, counts: float) -> None:
+    made = readings([HAPPY], units={AU_CODES.index("AU45"): shut, AU_CODES.index("AU12"): 3.0})
+    units = course(made, window_s=window_s).units[0, 0]
+    assert units[AU_CODES.index("AU45")] == pytest.approx(counts, abs=1e-5)
+    assert units[AU_CODES.index("AU12")] == pytest.approx(3.0, abs=1e-5)
+
+
 def test_three_phases_and_no_more() -> None:
     assert phases(course(readings([HAPPY] * 5 + [SAD] * 6 + [HAPPY] * 7))) == [
         (0, 4, HAPPY), (5, 10, SAD), (11, 17, HAPPY),
@@ -147,7 +155,7 @@ def test_named_are_the_strongest_that_are_present(values: list[float]) -> None:
     order, level = named(torch.tensor([values]))
     assert order.shape == level.shape == (1, MAX_NAMED)
     found = {AU_CODES[i]: n for i, n in zip(order[0].tolist(), level[0].tolist()) if i >= 0}
-    present = [(-value, row) for row, value in enumerate(values) if value >= 1.0 and AU_CODES[row] != "AU45"]
+    present = [(-value, row) for row, value in enumerate(values) if value >= 1.0]
     assert list(found.items()) == [(AU_CODES[row], round(-minus)) for minus, row in sorted(present)[:MAX_NAMED]]
     assert found == named_units(np.array(values))
     assert all((i < 0) == (n == 0) for i, n in zip(order[0].tolist(), level[0].tolist()))

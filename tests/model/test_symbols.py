@@ -54,7 +54,7 @@ NONE = ["none"]
 def test_a_course_spelled_out():
     course = make_course(
         (0, 5, "neutral", {}),
-        (6, 23, "happiness", {"AU12": 3.6, "AU6": 2.0, "AU45": 5.0, "AU25": 0.9}),
+        (6, 23, "happiness", {"AU12": 3.6, "AU6": 2.0, "AU25": 0.9}),
     )
     (ids,) = face_symbols(course, torch.tensor([0.5]))
     assert said(ids) == [
@@ -121,7 +121,7 @@ def test_no_two_symbols_of_a_slot_say_the_same():
 def test_an_action_unit_is_spelled_as_texts_spell_it(code):
     (ids,) = face_symbols(make_course((0, 0, "anger", {code: 3.0})), torch.tensor([0.0]))
     symbols = said(ids)[7:15]
-    assert symbols == (filled("no clear action", ".") if code == "AU45" else unit(code, 3, "."))  # no blink is named
+    assert symbols == unit(code, 3, ".")
     assert symbols[-1] == "."
 
 

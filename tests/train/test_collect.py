@@ -17,7 +17,7 @@ from emollm.train.collect import main
 
 @pytest.fixture
 def runs(parts, data, start, tmp_path, monkeypatch):
-    """Recipes and the run folders that they name, as the trainings leave them; that of the tower's start is gone."""
+    """Recipes and the run folders that they name, as the trainings leave them; those of the starts are gone."""
     monkeypatch.setattr(provenance, "hardware", lambda: {"cpu": "Abacus", "cores": "2"})
     recipes = {
         "face_start": {"output": "face_start", "sources": {"fake": "f"}, "cache": data / "faces", "backbone": True},
@@ -26,6 +26,10 @@ def runs(parts, data, start, tmp_path, monkeypatch):
             "cache": data / "faces", "epochs": 2,
         },
         "voice": {"output": "voice", "emodb": "e", "cache": data / "voices"},
+        "sft_start": {
+            "output": "sft_start", "face_tower": "face", "faces": ["f"], "voice_head": "v", "voices": "w",
+            "stages": [{"records": 8, "think_share": 0.0, "mix": {"emotion": 1.0}}], "seed": 4,
+        },
         "sft": {
             "output": "sft", "face_tower": "face", "faces": ["f"], "voice_head": "v", "voices": "w",
             "stages": [{"records": 4, "think_share": 0.5, "mix": {"emotion": 1.0}}], "seed": 3,
@@ -56,7 +60,9 @@ def runs(parts, data, start, tmp_path, monkeypatch):
 
 def collect(runs, *more):
     recipes = [
-        part for name in ("face_start", "face", "voice", "sft") for part in (f"--{name}", str(runs / f"{name}.yaml"))
+        part
+        for name in ("face_start", "face", "voice", "sft_start", "sft")
+        for part in (f"--{name}", str(runs / f"{name}.yaml"))
     ]
     main([*recipes, "--out", str(runs / "training.json"), *more])
     return read_training(runs / "training.json")
@@ -75,6 +81,7 @@ def test_what_the_runs_left(runs, data, parts):
     assert found.stages["face_start"].steps is None
     assert face.recipe["learning_rate"] == 2e-3  # defaults are written down, too
     assert sft.seed == 3
+    assert (found.stages["sft_start"].seed, found.stages["sft_start"].steps) == (4, None)
     assert found.voice == {"test_war": 0.75}
     assert found.folds is None
     assert set(found.face) == set(found.sources) == {"fake"}

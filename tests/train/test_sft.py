@@ -15,7 +15,8 @@ from emollm.model.checkpoint import assemble, merged, ship, voice_note
 from emollm.reasoning.prompts import clip_message
 from emollm.train import sft
 from emollm.train.face import FaceCollator
-from emollm.train.sft import SFTRecipe, build_records, by_length, encode_faces, face_states, train_sft
+from emollm.train.material import in_batches
+from emollm.train.sft import SFTRecipe, build_records, composed_material, encode_faces, face_states, train_sft
 
 TRAINED = ("face_adapter", "audio_adapter", "prosody_adapter", "reading_symbols")
 
@@ -168,9 +169,16 @@ def test_states_are_the_features_of_the_tower(recipe):
 def test_order_keeps_the_curriculum_and_every_record(recipe):
     faces, voices = face_states(recipe, valid=False), Voices.load(recipe.voices)
     records = build_records(recipe, faces, voices)
-    many = records[:12] * 20 + records[12:] * 20
-    order = by_length(many, 4, seed=0)
-    assert sorted(order) == list(range(len(many)))
-    assert order == by_length(many, 4, seed=0)
-    assert order != by_length(many, 4, seed=1)
-    assert max(order[: 3 * 64]) < 3 * 64  # records stay within their group of 16 batches
+    collate = composed_material(recipe).collate
+    rows = [record.to_json() for record in records]
+    many = rows[:12] * 20 + rows[12:] * 20
+    order = in_batches(many, collate, 4, seed=0)
+    assert sorted(order) == sorted(many)
+    assert order == in_batches(many, collate, 4, seed=0)
+    assert order != in_batches(many, collate, 4, seed=1)
+    assert sorted(order[: 3 * 64]) == sorted(many[: 3 * 64])  # records stay within their group of 16 batches
+    used, room = 0, 0
+    for start in range(0, len(many), 4):
+        mask = collate([{"record": row} for row in order[start : start + 4]])["attention_mask"]
+        used, room = used + int(mask.sum()), room + mask.numel()
+    assert used > 0.9 * room

@@ -26,6 +26,7 @@ def test_a_run_saves_a_head_and_its_scores(recipe, monkeypatch):
     assert set(scores) == {"valid_war", "valid_uar", "test_war", "test_uar"}
     assert json.loads((recipe.output / "scores.json").read_text()) == scores
     assert json.loads((recipe.output / "machine.json").read_text()) == {"cpu": "Abacus"}  # it leaves a GPU alone
+    assert json.loads((recipe.output / "log.json").read_text())[0]["train_runtime"] > 0
     VoiceHead(AUDIO_SIZE, recipe.hidden_size).load_state_dict(load_file(recipe.output / "voice_head.safetensors"))
 
 

@@ -14,7 +14,7 @@ from emollm.eval.baselines.wording import normalised, words
 from emollm.eval.cards import BenchmarkCard
 from emollm.eval.schema import Reply, Sample
 from emollm.face.detect import BLENDSHAPES
-from emollm.facs import ARKIT_TO_AU, AU_CODES, MAX_INTENSITY, PROTOTYPES
+from emollm.facs import ARKIT_TO_AU, AU_CODES, BLINK, MAX_INTENSITY, PROTOTYPES
 from emollm.reasoning.parse import parse_answer
 
 # Blendshapes of a face at rest, and the spread of AU intensities (0-5) made of them: mean over the 9,669 neutral and
@@ -71,7 +71,8 @@ class BlendshapeRules:
     def _reply(self, units: dict[str, float], think: bool) -> Reply:
         scores = {label: score for label, score in prototype_scores(units).items() if label in self.words}
         label = max(scores, key=lambda label: scores[label])
-        levels = named_units(np.array([units.get(code, 0.0) for code in AU_CODES]))
+        # A mean over frames does not tell closed eyes from many blinks.
+        levels = named_units(np.array([0.0 if code == BLINK else units.get(code, 0.0) for code in AU_CODES]))
         facts = Facts(label, [Phase(label, levels)], timed=False)
         return Reply(
             text=f"{thought(facts) if think else ''}<answer>{answer(facts)}</answer>",
