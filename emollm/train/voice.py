@@ -103,7 +103,7 @@ def train_voice(recipe: VoiceRecipe) -> dict[str, float]:
     note = voice_note(recipe.hidden_size, recipe.voice_layers, recipe.audio_context_s)
     save_file(head.state_dict(), recipe.output / "voice_head.safetensors", metadata=note)
     (recipe.output / "scores.json").write_text(json.dumps(scores, indent=1))
-    (recipe.output / "log.json").write_text(json.dumps([{"train_runtime": round(perf_counter() - start, 1)}]))
+    (recipe.output / "log.json").write_text(json.dumps([{"train_runtime": round(perf_counter() - start, 3)}]))
     note_machine(recipe.output, gpu=False)
     return scores
 

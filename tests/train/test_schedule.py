@@ -132,7 +132,7 @@ def state(recipe, step):
 
 
 def test_a_schedule_asks_for_as_many_replies_and_one_that_retires_nothing_changes_nothing(recipe, tmp_path):
-    recipe = recipe.model_copy(update={"seed": 1})  # by which the replies to one question earn differently
+    recipe = recipe.model_copy(update={"seed": 2})  # by which the replies to one question earn differently
     idle = scheduled(recipe, tmp_path / "idle", retire_below=0.0, full_above=1e-9)
     busy = scheduled(recipe, tmp_path / "busy", retire_below=0.99, rest=1)
     for each in (recipe, idle, busy):
