@@ -53,9 +53,9 @@ def make_material(records: int, batch_size: int, llm: Path) -> Material:
         split=np.array(["train"] * count),
     )
     composed = list(compose(records, faces, voices, "train", 0, MIX, follow_up_share=0.2))
-    order = in_batches([len(record.to_json()) for record in composed], batch_size, 0)
-    rows = [composed[row].to_json() for row in order]
-    return Material(model, processor, rows, ComposedCollator(processor, faces, voices))
+    collate = ComposedCollator(processor, faces, voices)
+    rows = in_batches([record.to_json() for record in composed], collate, batch_size, 0)
+    return Material(model, processor, rows, collate)
 
 
 def bare(model: Any, batches: list[dict[str, torch.Tensor]]) -> float:
