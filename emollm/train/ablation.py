@@ -16,9 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from emollm.data.cards import find_card
+from emollm.engines import check_engine, is_url
 from emollm.errors import BadArgumentError, EmoLLMError
 from emollm.model.checkpoint import merged, ship
 from emollm.train.ablation_table import Ablation, Group, tabulate
@@ -67,8 +68,20 @@ class AblationRecipe(_Part):
     variants: dict[str, Variant] = Field(min_length=2)
     evaluations: list[Evaluation] = Field(min_length=1)
     thinking: list[bool] = [True, False]
+    engine: str = "auto"
     root: Path = Path("datasets")
     only_table: bool = False
+
+    @field_validator("engine")
+    @classmethod
+    def _engine(cls, engine: str) -> str:
+        try:
+            check_engine(engine)
+        except BadArgumentError as error:
+            raise ValueError(str(error)) from None
+        if is_url(engine):
+            raise ValueError("no server has all variants; name auto, transformers or vllm")
+        return engine
 
     @model_validator(mode="after")
     def _begins_untrained(self) -> AblationRecipe:
@@ -139,7 +152,7 @@ def _run(recipe: AblationRecipe, name: str, number: int) -> None:
         model = folder / "model"
         _make_model(wanted, wanted.start_from if variant.changes is None else folder, model)
         for each, think in missing:
-            emollm("eval", each.benchmark, *_options(each, think, model, folder, recipe.root))
+            emollm("eval", each.benchmark, *_options(each, think, model, folder, recipe))
         shutil.rmtree(model)  # made again from the run's folder at any time, and large
 
 
@@ -147,12 +160,13 @@ def _name(evaluation: Evaluation, think: bool) -> str:
     return Path(evaluation.benchmark).stem + ("" if think else "-no-think")
 
 
-def _options(each: Evaluation, think: bool, model: Path, folder: Path, root: Path) -> list[str]:
+def _options(each: Evaluation, think: bool, model: Path, folder: Path, recipe: AblationRecipe) -> list[str]:
     given = {
         "model": model,
-        "root": each.root or root,
+        "root": each.root or recipe.root,
         "out": folder / _name(each, think),
         "split": each.split,
+        "engine": recipe.engine,
         "limit": each.limit,
     }
     options = [part for key, value in given.items() if value is not None for part in (f"--{key}", str(value))]

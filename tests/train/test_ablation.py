@@ -68,6 +68,7 @@ def recipe(tmp_path, bench, data, parts, start):
         },
         evaluations=[{"benchmark": str(bench), "root": tmp_path / "datasets"}],
         thinking=[False],
+        engine="transformers",
         root=tmp_path / "other",
     )
 
@@ -92,6 +93,8 @@ def test_variants_are_trained_evaluated_and_held_against_each_other(recipe, comm
     done = [(command[0], command[-1].rpartition("=")[2]) for command in commands]
     one_seed = [("train", "3"), ("eval", "--no-think")] * 2
     assert done == [("eval", "--no-think"), *one_seed, *[("train", "4"), ("eval", "--no-think")] * 2]
+    engines = {command[command.index("--engine") + 1] for command in commands if command[0] == "eval"}
+    assert engines == {"transformers"}
     found = json.loads((recipe.output / "ablation.json").read_text())
     assert [(run["variant"], run["run"]) for run in found["trained"]] == [
         ("all", "seed3"), ("all", "seed4"), ("schedule", "seed3"), ("schedule", "seed4"),
@@ -153,6 +156,14 @@ def test_mistakes_in_a_recipe_are_named(tmp_path, recipe, variants, match):
     (tmp_path / "ablation.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(BadArgumentError, match=match):
         load_recipe(AblationRecipe, tmp_path / "ablation.yaml")
+
+
+@pytest.mark.parametrize(
+    ("engine", "match"), [("fast", "There is no engine 'fast'"), ("http://127.0.0.1:8000/v1", "no server has all")]
+)
+def test_an_engine_that_cannot_evaluate_is_refused(recipe, engine, match):
+    with pytest.raises(ValueError, match=match):
+        AblationRecipe.model_validate(recipe.model_dump() | {"engine": engine})
 
 
 def test_the_recipe_of_the_default_model_is_valid():
