@@ -46,6 +46,20 @@ def fitting(reply: ParsedAnswer) -> set[tuple[str, str]]:
     }
 
 
+def omitted(reply: ParsedAnswer) -> set[tuple[str, str]]:
+    """Observed AUs that are typical of the answer's label and that the interpretation gives for nothing they fit.
+
+    >>> thought = "<think>Observations: face: AU6, AU12.\\nInterpretation: AU12 fits happiness.</think>"
+    >>> omitted(parse_answer(f"{thought}<answer>happiness</answer>"))
+    {('AU6', 'happiness')}
+    """
+    if reply.thought is None or reply.label is None:
+        return set()
+    given = {code for code, _ in fitting(reply)}
+    typical = set(PROTOTYPES.get(reply.label, ()))
+    return {(code, reply.label) for code in _codes(reply.reasoning.observations) & typical - given}
+
+
 def unfitting(reply: ParsedAnswer) -> dict[str, list[str]]:
     """Of each emotion the AUs that the interpretation gives for it and that do not fit, in the order of their numbers.
 

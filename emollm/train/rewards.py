@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from emollm.emotions import EMOTIONS, named_emotions
 from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY, PROTOTYPES
-from emollm.reasoning.fit import fitting, interpreted
+from emollm.reasoning.fit import fitting, interpreted, omitted
 from emollm.reasoning.parse import ParsedAnswer
 from emollm.reasoning.verify import PRESENT
 
@@ -162,31 +162,36 @@ def alignment_reward(reply: ParsedAnswer) -> float | None:
 def fit_reward(reply: ParsedAnswer, face: bool) -> float | None:
     """Do the AUs that the interpretation gives for an emotion belong to its prototype, and were they observed?
 
-    ``2 * share - 1`` over all pairs of an AU and an emotion in one sentence, whatever its wording ("AU6, AU12 fit
+    ``2 * F0.5 - 1`` over all pairs of an AU and an emotion in one sentence, whatever its wording ("AU6, AU12 fit
     happiness.", "Anger is what AU4 points to."): in doubt a sentence counts. A pair fits if the AU is one of
     :data:`emollm.facs.PROTOTYPES` of the emotion and the observations of the same reply claim it; where no face is,
-    nothing fits. Naming all AUs or all emotions makes mostly pairs that do not fit; a pair said twice counts once; to
-    observe whatever would fit costs ``units`` and ``support``, to add pairs of other emotions ``alignment``.
+    nothing fits. Recall is over what fits and what :func:`emollm.reasoning.fit.omitted` finds missing: by precision
+    alone, a policy soon learned to give one AU instead of all. It weighs half as much as precision, so that naming
+    all AUs or all emotions earns less than one AU that fits. A pair said twice counts once; to observe whatever would
+    fit costs ``units`` and ``support``, to add pairs of other emotions ``alignment``.
 
-    A thought without such a sentence earns 0. None would count as the mean of its group (TRL leaves it out), and beat
-    an honest sentence that fits worse than most; so silence pays only where less than half would fit. It is None if
-    the answer is an emotion without a prototype (neutral, boredom), as 0 would pull towards other labels there; to
-    answer so only for that costs ``label``. None without a thought, too: to leave one out costs ``format``.
+    A thought without such a sentence earns -1 where the reply has observed an AU that is typical of its label, else 0,
+    more than what does not fit. None would count as the mean of its group (TRL leaves it out), and beat an honest
+    sentence that fits worse than most. It is None if the answer is an emotion without a prototype (neutral, boredom),
+    as a number would pull to or from other labels there; to answer so only for that costs ``label``. None without a
+    thought, too: to leave one out costs ``format``.
 
     Args:
         face: the clip has one. Where it has none, ``support`` is None for all but a reply that invents AUs, and so
             cannot tell it from the others.
 
     >>> thought = "<think>Observations: face: AU6, AU4.\\nInterpretation: AU6, AU4 fit happiness.</think>"
-    >>> fit_reward(parse_answer(f"{thought}<answer>happiness</answer>"), face=True)
-    0.0
+    >>> round(fit_reward(parse_answer(f"{thought}<answer>happiness</answer>"), face=True), 2)
+    0.11
     """
     if reply.thought is None:
         return None if reply.error is None else -1.0
-    pairs = interpreted(reply)
-    if not pairs:
-        return None if reply.label in _WITHOUT_PROTOTYPE else 0.0
-    return 2.0 * (len(fitting(reply)) if face else 0) / len(pairs) - 1.0
+    pairs, fit, missing = len(interpreted(reply)), len(fitting(reply)) if face else 0, len(omitted(reply))
+    if not pairs and reply.label in _WITHOUT_PROTOTYPE:
+        return None
+    if not pairs and not (missing and face):
+        return 0.0
+    return 2.0 * 1.25 * fit / (pairs + 0.25 * (fit + missing)) - 1.0 if fit else -1.0
 
 
 def modality_reward(reply: ParsedAnswer, present: Sequence[str], carrier: str | None) -> float | None:

@@ -172,24 +172,38 @@ def test_units_fit_what_they_are_typical_of_in_any_wording():
 def test_units_that_are_not_typical_or_not_observed_fit_nothing():
     assert fit("AU6, AU12 fit anger.") == -1.0
     assert fit("AU12 fits neutral.") == fit("AU12 fits boredom.", "boredom") == -1.0
-    assert fit("AU6, AU12 fit happiness.", observed="AU12 4") == fit("AU6 and AU4 fit happiness.") == 0.0
+    assert fit("AU6, AU12 fit happiness.", observed="AU12 4") == pytest.approx(1 / 9)  # half fits, nothing is missing
+    assert fit("AU6 and AU4 fit happiness.") == 0.0  # half fits, half is missing
     assert fit("AU6, AU12 fit happiness.", observed="no AU6, no AU12") == -1.0
     assert fit("AU6, AU12 fit happiness.", face=False) == -1.0
     assert fit("AU99, AU45 fit happiness.", observed="AU99 3, AU45 3") == -1.0
 
 
-def test_silence_earns_what_half_right_earns_and_nothing_where_nothing_could_fit():
+def test_units_that_are_left_out_cost_less_than_those_that_do_not_fit():
+    observed = "AU6 2, AU12 4, AU25 2, AU4 1"
+    every, some, one = (f"{units} fit happiness." for units in ("AU6, AU12, AU25", "AU6, AU12", "AU12"))
+    assert fit(every, observed=observed) == 1.0
+    assert 1.0 > fit(some, observed=observed) > fit(one, observed=observed) > 0.0
+    loose = fit("AU6, AU12, AU25, AU4 fit happiness.", observed=observed)
+    assert fit(some, observed=observed) > loose > fit("AU12, AU4 fit happiness.", observed=observed)
+    two = "AU4 fits sadness. AU6, AU12, AU25 fit happiness."
+    assert fit(two, "happiness", observed) == fit(two, "sadness", observed) == 1.0
+    assert fit("AU4 fits sadness.", "anger", observed) == 1.0  # given for what it fits, so not missing
+
+
+def test_silence_is_right_only_where_nothing_could_fit():
     whole = "The face as a whole shows happiness."
-    assert fit(whole) == fit("") == fit(whole, face=False) == 0.0
+    assert fit(whole) == fit("") == -1.0
+    assert fit(whole, observed="AU4 2") == fit(whole, face=False) == 0.0 > fit("AU4 fits happiness.", observed="AU4 2")
     assert fit("The face is at rest.", "neutral") is fit("The voice sounds bored.", "boredom") is None
-    assert fit("AU6, AU12 fit happiness.") > fit("AU6, AU12, AU4 fit happiness.") > fit(whole)
 
 
-def test_spam_of_fitting_units_earns_less_than_silence():
+def test_spam_of_fitting_units_earns_less_than_one_unit_that_fits():
     units = ", ".join(AU_CODES)
     each = " ".join(f"{units} fit {emotion}." for emotion in EMOTIONS)
-    for spam in (f"{units} fit {ALL_EMOTIONS}.", each, *(f"{units} fit {emotion}." for emotion in EMOTIONS)):
-        assert fit(spam, observed=ALL_UNITS) < fit("")
+    for label, (first, *_) in ((emotion, codes) for emotion, codes in PROTOTYPES.items() if codes):
+        for spam in (f"{units} fit {ALL_EMOTIONS}.", each, f"{units} fit {label}."):
+            assert fit(spam, label, ALL_UNITS) < -0.1 < fit(f"{first} fits {label}.", label, ALL_UNITS)
     wrong = "AU6, AU12, AU4, AU9 fit happiness."
     assert fit(f"{wrong} {'AU12 fits happiness. ' * 20}") == fit(wrong)  # one pair is one pair
 
