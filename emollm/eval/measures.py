@@ -21,7 +21,7 @@ from emollm.eval.metrics import calibration, labels, numbers, units
 from emollm.eval.metrics.base import FloatArray, IntArray, NothingToScoreError
 from emollm.eval.wording import WORDING_METRICS, wording_measures
 from emollm.facs import MAX_INTENSITY
-from emollm.reasoning.fit import fitting, interpreted
+from emollm.reasoning.fit import fitting, interpreted, omitted
 from emollm.reasoning.parse import parse_answer
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ AU_METRICS = ("au_f1_macro", "au_f1_micro", "icc", "mse")
 MER2023_SCALE = 5.0  # its valence runs from -5 to 5, ours from -1 to 1
 NUMBER_METRICS = ("ccc_valence", "ccc_arousal", "mer2023")
 CONFIDENCE_METRICS = ("ece", "brier", "aurc")
-SUPPORT_METRICS = ("support_precision", "support_recall", "interpretation_fit")
+SUPPORT_METRICS = ("support_precision", "support_recall", "interpretation_fit", "interpretation_recall")
 RATES = ("parse_failures", "failed", "outside")
 
 
@@ -254,8 +254,8 @@ def _on_confidence(name: str, given: Answers) -> Measure:
 
 
 def _support(given: Answers) -> list[Measure]:
-    """How many claimed AUs the measurement bears out, how many of those it shows clearly are named, and how many of
-    those that a thought gives for an emotion are typical of it."""
+    """How many claimed AUs the measurement bears out, and how many of those that it shows clearly are named; how many
+    of those that a thought gives for an emotion are typical of it, and how many of the typical it gives."""
     checked = [line.verification if line.status != "skipped" else None for line in given.lines]
     claimed, supported, omitted = (
         np.array([np.nan if v is None else len(getattr(v, part)) for v in checked], dtype=float)
@@ -264,17 +264,20 @@ def _support(given: Answers) -> list[Measure]:
     return [
         ratio_measure("support_precision", supported, claimed),
         ratio_measure("support_recall", supported, supported + omitted),
-        _interpretation(given),
+        *_interpretation(given),
     ]
 
 
-def _interpretation(given: Answers) -> Measure:
+def _interpretation(given: Answers) -> list[Measure]:
     replies = [parse_answer(line.raw) if line.status == "ok" and line.raw else None for line in given.lines]
-    fit, every = (
+    fit, every, missing = (
         np.array([np.nan if reply is None else len(pairs(reply)) for reply in replies], dtype=float)
-        for pairs in (fitting, interpreted)
+        for pairs in (fitting, interpreted, omitted)
     )
-    return ratio_measure("interpretation_fit", fit, every)
+    return [
+        ratio_measure("interpretation_fit", fit, every),
+        ratio_measure("interpretation_recall", fit, fit + missing),
+    ]
 
 
 def _rates(card: BenchmarkCard, given: Answers) -> list[Measure]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 METRICS = {
     "war": "WAR", "uar": "UAR", "au_f1_macro": "AU F1", "support_precision": "support rate",
     "support_recall": "support recall", "interpretation_fit": "fit",
-    "parse_failures": "parse failures",
+    "interpretation_recall": "fit recall", "parse_failures": "parse failures",
 }  # fmt: skip
 #: What is drawn of the logs, and the mean of every reward.
 DRAWN = ("reward", "replies/unreadable", "completions/mean_length", "schedule/resting")

@@ -374,12 +374,15 @@ def test_interpretations_are_held_against_prototypes(tmp_path):
     made = [
         thinks("a", "AU6, AU12", "Happiness shows in AU6, AU12."),
         thinks("b", "AU12, AU4", "AU12, AU4, AU6 fit happiness."),  # AU4 is not typical, AU6 was not observed
-        thinks("c", "AU25", "The face is at rest."),
-        Line(id="d", status="failed"),
+        thinks("c", "AU25", "The face is at rest."),  # AU25 would have fit
+        thinks("d", "AU4", "The face as a whole shows happiness."),
+        Line(id="e", status="failed"),
     ]
     found = score(card(), [sample(line.id, "happiness") for line in made], made)
     assert found["interpretation_fit"].value == pytest.approx(3 / 5)
-    assert run(tmp_path, ["anger"], [says("anger")])["interpretation_fit"].value is None
+    assert found["interpretation_recall"].value == pytest.approx(3 / 4)
+    without = run(tmp_path, ["anger"], [says("anger")])
+    assert without["interpretation_fit"].value is without["interpretation_recall"].value is None
 
 
 def test_groups_and_their_gap(tmp_path):
