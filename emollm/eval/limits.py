@@ -87,6 +87,8 @@ def _claims(faces: Measured) -> Iterator[str]:
         )
     if (typical := faces.score("interpretation_fit")) is not None:
         yield f"Of the Action Units that a thought gives for an emotion there, {per_cent(typical)} are typical of it."
+    if (given := faces.score("interpretation_recall")) is not None:
+        yield f"Of the typical ones that it observes, it gives {per_cent(given)}."
     if faces.no_think is not None:
         without = faces.score("support_precision", think=False)
         if without is None:

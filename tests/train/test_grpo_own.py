@@ -1,6 +1,8 @@
 """GRPO on one's own clips, by the command; reading the clips is stood in for by random states."""
 
 import json
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +13,14 @@ from tiny import AUDIO_SIZE, make_tiny
 
 from emollm.cli import main
 from emollm.data import clip_states
+from emollm.data.cards import find_card
 from emollm.data.clip_states import ClipEncoder, ClipStates
 from emollm.data.compose import READINGS
 from emollm.data.schema import Record, write_file
 from emollm.train import own
 from emollm.train.grpo import GRPORecipe
 from emollm.train.recipe import load_recipe
+from emollm.train.reward_functions import REWARDS
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +90,24 @@ def test_the_command_trains_on_ones_own_clips(records, tiny, tmp_path, capfd):
     assert changed <= {"language_model"}
 
 
-def test_the_recipe_of_the_default_model_is_valid():
-    from emollm.data.cards import find_card
+def test_the_commands_of_the_guide(records, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "grpo.md").read_text(encoding="utf-8")
+    default, own_clips = map(shlex.split, text.split("```sh\n")[1].split("```")[0].strip().split("\n"))
+    assert load_recipe(GRPORecipe, find_card("train", default[3]), default[4:]).rollouts == "vllm"
+    given = dict(word.split("=") for word in own_clips[4:])
+    assert given["records"] == records.name
+    Path(given["model"]).parent.mkdir(parents=True)
+    Path(given["model"]).symlink_to(tiny)
+    small = ["max_steps=1", "batch_size=2", "generations=2", "max_tokens=8", "lora_rank=2", "learning_rate=0.05"]
+    with pytest.raises(SystemExit) as stop:
+        main([*own_clips[1:], *small])
+    assert not stop.value.code
+    assert (Path(given["output"]) / "model" / "model.safetensors").exists()
+    assert all(f"| `{name}`" in text or f", `{name}`" in text for name in REWARDS)
 
+
+def test_the_recipe_of_the_default_model_is_valid():
     recipe = load_recipe(GRPORecipe, find_card("train", "tiny/grpo"))
     assert recipe.output.parts[0] == "runs"
     documented = find_card("train", "tiny/grpo").read_text(encoding="utf-8")
