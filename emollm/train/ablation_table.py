@@ -177,13 +177,14 @@ def tabulate(groups: Sequence[Group], evaluations: Sequence[tuple[str, bool]]) -
         for group in groups:
             if not (runs := done[group.name]):
                 continue
-            result = read_run(runs[0]).result
-            if result.benchmark not in [source.benchmark for source in found.sources]:
-                found.sources.append(_source(result))
-            found.scores.append(_entry(group, None, result.benchmark, think, runs, []))
+            results = [read_run(run).result for run in runs]
+            for result in results:
+                _note_source(found.sources, result)
+            benchmark = results[0].benchmark
+            found.scores.append(_entry(group, None, benchmark, think, runs, []))
             for other in dict.fromkeys([groups[0].name, group.against]):
                 if other not in (None, group.name) and (theirs := done[str(other)]):
-                    found.differences.append(_entry(group, other, result.benchmark, think, runs, theirs))
+                    found.differences.append(_entry(group, other, benchmark, think, runs, theirs))
     for group in groups:
         for folder in group.folders:
             if (folder / "log.json").exists():
@@ -204,15 +205,20 @@ def _finished(group: Group, evaluation: str) -> list[Path]:
     return [run / evaluation for run in group.folders if (run / evaluation / "result.json").exists()]
 
 
-def _source(result: Result) -> Source:
-    return Source(
-        benchmark=result.benchmark,
-        title=result.card.title,
-        split=result.split,
-        n=result.n,
-        label_origin=result.label_origin,
-        commits=result.reply_commits,
-    )
+def _note_source(sources: list[Source], result: Result) -> None:
+    """Runs of one benchmark are of the same samples, but their replies may come from different code."""
+    source = next((each for each in sources if each.benchmark == result.benchmark), None)
+    if source is None:
+        source = Source(
+            benchmark=result.benchmark,
+            title=result.card.title,
+            split=result.split,
+            n=result.n,
+            label_origin=result.label_origin,
+            commits=[],
+        )
+        sources.append(source)
+    source.commits += [commit for commit in result.reply_commits if commit not in source.commits]
 
 
 def _training(variant: str, folder: Path) -> tuple[Trained, list[Curve]]:

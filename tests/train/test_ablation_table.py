@@ -14,13 +14,15 @@ from emollm.train.curves import Curve, _aligned, draw, smooth
 LABELS = ["anger", "sadness"]
 
 
-def evaluated(run, right: int):
+def evaluated(run, right: int, commit: str = "first"):
     """A run on 40 samples, the first ``right`` of which it has right and the last of which cannot be read."""
     card = BenchmarkCard(name="toy", title="Toy", task="emotion", data=[], answers=LABELS, metrics=["war"])
     samples = [
         Sample(id=f"s{at:02}", clip=f"{at}.png", truth=Truth(emotion=LABELS[at % 2]), groups={}) for at in range(40)
     ]
-    lines = [Line(id=f"s{at:02}", status="ok", label=LABELS[(at + (at >= right)) % 2]) for at in range(39)]
+    lines = [
+        Line(id=f"s{at:02}", status="ok", label=LABELS[(at + (at >= right)) % 2], commit=commit) for at in range(39)
+    ]
     lines.append(Line(id="s39", status="unparsed", error="no answer"))
     out = run / "toy"
     out.mkdir(parents=True)
@@ -75,6 +77,13 @@ def test_scores_differences_and_what_training_took(groups):
     assert found.trained[0].last == {"reward": 0.5, "rewards/label/mean": 0.5}
     [curve] = [c for c in found.curves if (c.name, c.variant, c.run) == ("rewards/label/mean", "good", "seed0")]
     assert (curve.steps, curve.values) == ([1, 3], [0.0, 1.0])
+
+
+def test_every_commit_that_replied_is_named_once(tmp_path):
+    start, other = Group("start", "SFT only", [tmp_path / "start"]), Group("other", "+ label", [tmp_path / "other"])
+    evaluated(start.folders[0], 10)
+    evaluated(other.folders[0], 10, "second")
+    assert tabulate([start, other], [("toy", True)]).sources[0].commits == ["first", "second"]
 
 
 def test_the_text_says_it_and_marks_what_is_sure(groups, tmp_path):
