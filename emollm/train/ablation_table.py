@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from emollm.eval.pages.markup import number, shown
 from emollm.eval.record import Result, read_run
 from emollm.eval.seeds import SeedScore, seed_scores
+from emollm.train.asked_again import Change, changes
 from emollm.train.curves import SMOOTH, Curve, draw, smooth
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Source(_Part):
 
 
 class Trained(_Part):
-    """A finished training run, and the mean of the last points of its log."""
+    """A finished training run, the mean of the last points of its log, and what became of each reward where questions
+    were asked again; not under a schedule, which chooses by rewards what it asks again."""
 
     variant: str
     run: str
@@ -78,6 +80,7 @@ class Trained(_Part):
     replies: int
     tokens: int | None
     last: dict[str, float]
+    again: list[Change] = Field(default_factory=list)
 
 
 class Grid(NamedTuple):
@@ -99,8 +102,9 @@ class Ablation(_Part):
     curves: list[Curve] = Field(default_factory=list)
 
     def grids(self) -> list[Grid]:
-        """Scores and differences of each benchmark, then what training took."""
-        return [grid for source in self.sources for grid in self._of(source)] + [self._of_training()]
+        """Scores and differences of each benchmark, then what training took and what became of its rewards."""
+        again = [self._of_asked_again()] if any(run.again for run in self.trained) else []
+        return [grid for source in self.sources for grid in self._of(source)] + [self._of_training(), *again]
 
     def _of(self, source: Source) -> list[Grid]:
         origin, code = ", ".join(source.label_origin), ", ".join(source.commits) or "unknown"
@@ -133,6 +137,15 @@ class Ablation(_Part):
             for run in self.trained
         ]
         return Grid("Training", header, rows)
+
+    def _of_asked_again(self) -> Grid:
+        names = list(dict.fromkeys(change.reward for run in self.trained for change in run.again))
+        rows = []
+        for run in self.trained:
+            if run.again:
+                cells = {change.reward: _changed(change) for change in run.again}
+                rows.append([self.about[run.variant], run.run, *(cells.get(name, "–") for name in names)])
+        return Grid("Rewards of the same questions, asked first and asked last", ["variant", "run", *names], rows)
 
     def show(self, console: Console) -> None:
         """Print the tables."""
@@ -242,6 +255,7 @@ def _training(variant: str, folder: Path) -> tuple[Trained, list[Curve]]:
         replies=replies,
         tokens=None if tokens is None else round(tokens),
         last=last,
+        again=[] if "schedule/resting" in names else changes(folder),
     )
     return run, curves
 
@@ -253,6 +267,15 @@ def _mode(entry: Entry) -> str:
 def _cells(entry: Entry, names: list[str], text: Callable[[SeedScore], str]) -> list[str]:
     by_name = {score.name: score for score in entry.scores}
     return [text(by_name[name]) if name in by_name else "–" for name in names]
+
+
+def _changed(change: Change) -> str:
+    ends = f"{change.first:.2f} → {change.last:.2f}"
+    if change.questions == 1:
+        return f"{ends} (1 question)"
+    text = f"{change.last - change.first:+.2f}"
+    sure = change.low > 0 or change.high < 0
+    return f"{ends}, {f'**{text}**' if sure else text} ({change.low:.2f} to {change.high:.2f})"
 
 
 def _shown(score: SeedScore) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +174,9 @@ class EmoLLMGRPOTrainer(GRPOTrainer):
         for row, text, values in zip(inputs, completions, self._own(rewards, len(completions)).tolist()):
             truth = json.loads(row["truth"])
             found = {name: value for name, value in zip(self.reward_func_names, values) if value == value}
-            lines.append(
-                {key: truth[key] for key in ("think", "emotion", "carrier")} | {"reply": text, "rewards": found}
-            )
+            question = {"question": sha256(row["record"].encode()).hexdigest()[:12]}
+            told = {key: truth[key] for key in ("think", "emotion", "carrier")}
+            lines.append(question | told | {"reply": text, "rewards": found})
         name = f"{self.state.global_step + 1:05d}-{self.accelerator.process_index}.jsonl"
         (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 

@@ -12,6 +12,7 @@ from emollm.train.ablation_table import Group, tabulate
 from emollm.train.curves import Curve, _aligned, draw, smooth
 
 LABELS = ["anger", "sadness"]
+ASKED: dict[str, dict[str, float]] = {"a": {}, "b": {"fit": 1.0}}  # questions, and rewards of some beside the label's
 
 
 def evaluated(run, right: int, commit: str = "first"):
@@ -84,6 +85,23 @@ def test_every_commit_that_replied_is_named_once(tmp_path):
     evaluated(start.folders[0], 10)
     evaluated(other.folders[0], 10, "second")
     assert tabulate([start, other], [("toy", True)]).sources[0].commits == ["first", "second"]
+
+
+def test_rewards_of_questions_that_were_asked_again_but_not_under_a_schedule(groups):
+    for group, line in ((groups[1], {}), (groups[2], {"schedule/resting": 1.0})):
+        run = group.folders[0]
+        for step, value in ((1, 0.25), (3, 0.75)):
+            replies = [{"question": name, "rewards": {"label": value} | also} for name, also in ASKED.items()]
+            (run / "replies" / f"{step:05d}-0.jsonl").write_text(
+                "".join(json.dumps(reply) + "\n" for reply in replies)
+            )
+        log = json.loads((run / "log.json").read_text())
+        (run / "log.json").write_text(json.dumps([each | line for each in log]))
+    [grid] = [grid for grid in tabulate(groups, [("toy", True)]).grids() if "asked" in grid.title]
+    assert grid.header == ["variant", "run", "fit", "label"]
+    assert grid.rows == [
+        ["+ label", "seed0", "1.00 → 1.00 (1 question)", "0.25 → 0.75, **+0.50** (0.50 to 0.50)"],
+    ]
 
 
 def test_the_text_says_it_and_marks_what_is_sure(groups, tmp_path):

@@ -181,6 +181,9 @@ def test_the_log_shows_each_reward_and_what_would_show_that_it_is_gamed(recipe):
     assert len(replies) == recipe.batch_size * recipe.generations
     assert replies[0]["rewards"]["format"] == -1.0
     assert "votes" not in replies[0]["rewards"]
+    every = [json.loads(line)["question"] for file in files for line in file.read_text().splitlines()]
+    assert len(set(every)) == 3 * recipe.batch_size  # each record is asked about once
+    assert all(len(set(every[at : at + recipe.generations])) == 1 for at in range(0, len(every), recipe.generations))
 
 
 def test_questions_come_in_the_order_of_the_curriculum(recipe, material):
