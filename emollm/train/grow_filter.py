@@ -19,7 +19,7 @@ from emollm.data.schema import Labels, Record
 from emollm.emotions import canonical_emotion, named_emotions
 from emollm.facs import AU_CODES, BLINK, MAX_INTENSITY
 from emollm.model.course import MAX_NAMED
-from emollm.reasoning.fit import fitting, interpreted, unfitting
+from emollm.reasoning.fit import fitting, interpreted, omitted, unfitting
 from emollm.reasoning.parse import ParsedAnswer, parse_answer
 from emollm.reasoning.prompts import neutralise
 from emollm.reasoning.verify import NOTEWORTHY, PRESENT, verify
@@ -62,8 +62,9 @@ class Verdict:
 
     Attributes:
         scores: as far as it got, ``agreement``; ``confidence``, the model's probability of the label; ``support_rate``
-            and ``named_share`` where there is anything to name; ``fit_rate`` where it gives AUs for an emotion; and,
-            where it passes, ``score``, the mean of these.
+            and ``named_share`` where there is anything to name; ``fit_rate`` where it gives AUs for an emotion;
+            ``fit_recall``, of the AUs that it might give, as they were observed and are typical, those that it gives;
+            and, where it passes, ``score``, the mean of these.
     """
 
     parsed: ParsedAnswer
@@ -165,6 +166,8 @@ def _against_measurement(
         if scores["fit_rate"] < demands.fit_rate:
             loose = [f"{', '.join(codes)} for {emotion}" for emotion, codes in unfitting(reply).items()]
             return Verdict(reply, UNFIT, "; ".join(loose), scores)
+    if typical := fitting(reply) | omitted(reply):  # by fit_rate alone, giving one AU would be as good as giving all
+        scores["fit_recall"] = 1 - len(omitted(reply)) / len(typical)
 
     # AUs, their times and intensities were held against the measurement above, with its tolerance.
     seen = [Span(code, 0.0, states.duration_s) for code, peak in peaks.items() if peak >= PRESENT]

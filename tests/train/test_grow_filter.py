@@ -67,7 +67,8 @@ def test_what_training_data_says_of_a_clip_passes_with_full_marks():
     verdict = judged(written())
     assert verdict.reason is None, verdict
     assert verdict.scores == {
-        "agreement": 1.0, "confidence": 0.9, "support_rate": 1.0, "named_share": 1.0, "fit_rate": 1.0, "score": 0.98,
+        "agreement": 1.0, "confidence": 0.9, "support_rate": 1.0, "named_share": 1.0, "fit_rate": 1.0,
+        "fit_recall": 1.0, "score": 0.9833,
     }  # fmt: skip
     only_voice = Facts("happiness", [], VOICE, "happiness")
     assert judged(written(only_voice), clip=states(None)).scores == {
@@ -206,10 +207,20 @@ def test_a_visible_face_may_not_be_denied():
 def test_the_best_scored_is_kept_and_the_first_of_equals():
     one = written(Facts("happiness", [Phase("happiness", {"AU12": 4}, 0, 1)], VOICE, "happiness"))
     verdicts = judge_all([one, "bad", written(), written()], [1.0, 1.0, 0.8, 0.8], LABELLED, CLIP, Demands())
-    scores = [verdict.scores.get("score") for verdict in verdicts]  # agreement, confidence, support, named, fit
-    assert scores == [pytest.approx(np.mean([0.75, 1.0, 1.0, 0.5, 1.0]), abs=1e-4), None, 0.91, 0.91]
+    scores = [verdict.scores.get("score") for verdict in verdicts]  # agreement, confidence, support, named, twice fit
+    assert scores == [pytest.approx(np.mean([0.75, 1.0, 1.0, 0.5, 1.0, 1.0]), abs=1e-4), None, 0.925, 0.925]
     assert best_of(verdicts) is verdicts[2]
     assert best_of(verdicts[1:2]) is None
+
+
+def test_an_interpretation_that_gives_all_signs_is_better_than_one_that_gives_some():
+    whole = written()
+    part = whole.replace("AU12, AU6 fit happiness", "AU12 fits happiness")
+    assert part != whole
+    verdicts = judge_all([part, whole], [0.9, 0.9], LABELLED, CLIP, Demands())
+    assert [verdict.reason for verdict in verdicts] == [None, None]
+    assert [verdict.scores["fit_recall"] for verdict in verdicts] == [0.5, 1.0]
+    assert best_of(verdicts) is verdicts[1]
 
 
 def test_weak_labels():
