@@ -57,7 +57,7 @@ ship-tiny: $(DEV) ## put the result of train-tiny into the package
 	@$(RUN) -m emollm.train.collect
 	@$(RUN) -m emollm.eval.model_card
 
-ablation: $(DEV) $(VLLM) | datasets ## train and evaluate variants of train/tiny/grpo.yaml, and make their tables (days on two cores)
+ablation: $(DEV) $(VLLM) | datasets ## train and evaluate variants of train/tiny/grpo.yaml, and make their tables (hours on two cores)
 	$(VENV)/bin/emollm train ablation train/tiny/ablation.yaml
 
 runs/tiny/renders/ict.parquet: | $(DEV) datasets

@@ -273,9 +273,8 @@ def _changed(change: Change) -> str:
     ends = f"{change.first:.2f} → {change.last:.2f}"
     if change.questions == 1:
         return f"{ends} (1 question)"
-    text = f"{change.last - change.first:+.2f}"
-    sure = change.low > 0 or change.high < 0
-    return f"{ends}, {f'**{text}**' if sure else text} ({change.low:.2f} to {change.high:.2f})"
+    text = _marked(f"{change.last - change.first:+.2f}", change.low, change.high)
+    return f"{ends}, {text} ({change.low:.2f} to {change.high:.2f})"
 
 
 def _shown(score: SeedScore) -> str:
@@ -290,5 +289,9 @@ def _held(score: SeedScore) -> str:
     if score.difference_low is None or score.difference_high is None:
         return text
     low, high = number(score.name, score.difference_low), number(score.name, score.difference_high)
-    sure = score.difference_low > 0 or score.difference_high < 0
-    return f"{f'**{text}**' if sure else text} ({low} to {high})"
+    return f"{_marked(text, score.difference_low, score.difference_high)} ({low} to {high})"
+
+
+def _marked(text: str, low: float, high: float) -> str:
+    """A difference, bold where its interval excludes 0."""
+    return f"**{text}**" if low > 0 or high < 0 else text

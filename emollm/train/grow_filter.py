@@ -161,13 +161,14 @@ def _against_measurement(
         if scores["named_share"] < demands.named_share:
             return Verdict(reply, OMITTED, ", ".join(verdict.omitted), scores)
 
-    if given := interpreted(reply):
-        scores["fit_rate"] = len(fitting(reply)) / len(given)
+    given, fit, left = interpreted(reply), fitting(reply), omitted(reply)
+    if given:
+        scores["fit_rate"] = len(fit) / len(given)
         if scores["fit_rate"] < demands.fit_rate:
             loose = [f"{', '.join(codes)} for {emotion}" for emotion, codes in unfitting(reply).items()]
             return Verdict(reply, UNFIT, "; ".join(loose), scores)
-    if typical := fitting(reply) | omitted(reply):  # by fit_rate alone, giving one AU would be as good as giving all
-        scores["fit_recall"] = 1 - len(omitted(reply)) / len(typical)
+    if fit or left:  # by fit_rate alone, giving one AU would be as good as giving all
+        scores["fit_recall"] = len(fit) / (len(fit) + len(left))
 
     # AUs, their times and intensities were held against the measurement above, with its tolerance.
     seen = [Span(code, 0.0, states.duration_s) for code, peak in peaks.items() if peak >= PRESENT]
